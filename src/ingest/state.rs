@@ -1,0 +1,90 @@
+//! What state a camera is in, why, and what a person can do about it.
+
+use crate::time::{Mono, UnixNanos};
+
+/// A stream's state, as the API shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Registered; its first attempt has not begun.
+    Pending,
+    /// Resolving, connecting, or negotiating; no media yet.
+    Connecting,
+    /// Access units are flowing.
+    Streaming,
+    /// The session is up but no video has come for the idle time-out; the session is about to be replaced.
+    Stalled,
+    /// The last attempt failed; the next one has a time.
+    Backoff,
+    /// The camera refused the credentials; tried again at long intervals only, because cameras lock out.
+    AuthFailed,
+    /// The camera has nothing that this daemon can carry; tried again at long intervals.
+    Unsupported,
+    /// Being torn down.
+    Stopping,
+}
+
+/// Why a stream is in its state: one word a cause, for machines. The text for people is [`Status::detail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Nothing is wrong.
+    None,
+    /// The host name could not be resolved.
+    ResolveFailed,
+    /// The host refused the TCP connection.
+    ConnectRefused,
+    /// No answer to the TCP connection within the time-out.
+    ConnectTimeout,
+    /// The network said no: unreachable, denied, reset while connecting.
+    ConnectFailed,
+    /// What answered does not speak RTSP, or broke its grammar beyond repair.
+    NotRtsp,
+    /// An RTSP request was not answered in time.
+    ReplyTimeout,
+    /// 401: no credentials are set, or they are wrong.
+    AuthRefused,
+    /// 403: the credentials are known but not allowed.
+    Forbidden,
+    /// 404: no such path at the camera.
+    NotFound,
+    /// 453: the camera's session or bandwidth limit is reached.
+    SessionLimit,
+    /// 503: the camera says it is overloaded.
+    ServiceUnavailable,
+    /// Another error status to an RTSP request.
+    RequestRefused,
+    /// The session description has no video.
+    NoVideo,
+    /// The video's codec is neither H.264 nor H.265.
+    UnsupportedCodec,
+    /// The session description could not be understood.
+    BadSdp,
+    /// The camera sent more than a limit allows: header, body, or bytes that are no frame.
+    LimitExceeded,
+    /// Playing, but the first video packet did not come.
+    NoFirstFrame,
+    /// Video stopped.
+    NoVideoData,
+    /// The camera closed the connection.
+    ConnectionClosed,
+    /// The connection broke: reset, time-out of the transport.
+    ConnectionLost,
+    /// A bug of this daemon was caught at this camera's boundary; the stream starts anew.
+    InternalError,
+    /// The operator asked for it.
+    Requested,
+}
+
+/// A stream's state with everything that explains it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// Its cause.
+    pub reason: Reason,
+    /// What happened and what to do, in a sentence or two. Never holds a secret.
+    pub detail: String,
+    /// When this state began.
+    pub since: UnixNanos,
+    /// When the next attempt begins, if one is planned.
+    pub next_attempt: Option<Mono>,
+}

@@ -1,0 +1,34 @@
+//! vms-media: RTSP cameras in, access units out through shared memory.
+//!
+//! ```text
+//!  io  ──bytes──▶  ingest (rtsp · rtp · codec)  ──access units──▶  publish ──▶ shared-memory rings
+//!   ▲                      │ bytes to send, next deadline
+//!   └──────── shard ◀──────┘            control ──commands──▶ shard
+//! ```
+//!
+//! | module | owns | may use |
+//! |---|---|---|
+//! | [`time`], [`ids`], [`limits`] | values: points in time, names, every maximum | nothing |
+//! | [`rtsp`] | RTSP text, framing, sessions, authentication, SDP | values, codec |
+//! | [`rtp`] | RTP and RTCP headers, sequence, media clock, wall clock | values |
+//! | [`codec`] | H.264 and H.265 payloads to access units; the sink trait | values, rtp |
+//! | [`ingest`] | one camera's state machine | rtsp, rtp, codec |
+//! | [`io`] | io_uring, sockets, receive buffers | values |
+//! | [`publish`] | access units into the rings; readers that come and go | codec (sink), `ring-abi` |
+//! | [`shard`] | one thread a core: the turn, the only clock | io, ingest, publish |
+//! | [`control`] | gRPC, attach socket, DNS, the registry of streams | shard |
+//!
+//! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out.
+//! `tests/architecture.rs` keeps this table.
+
+pub mod codec;
+pub mod control;
+pub mod ids;
+pub mod ingest;
+pub mod io;
+pub mod limits;
+pub mod publish;
+pub mod rtp;
+pub mod rtsp;
+pub mod shard;
+pub mod time;

@@ -1,0 +1,70 @@
+//! Every maximum that a peer could otherwise set for us, in one place, with how they relate.
+//!
+//! With a limit on everything, what happens under overload is already decided: the thing that is too large is
+//! dropped or its connection closed, with a reason, and nothing else notices.
+
+// RTSP text ------------------------------------------------------------------------------------------------
+
+/// Bytes of one RTSP message's start line and headers. Real cameras stay under 2 KiB.
+pub const RTSP_HEAD_LEN_MAX: usize = 64 * 1024;
+/// Header lines of one RTSP message.
+pub const RTSP_HEADERS_MAX: usize = 256;
+/// Bytes of one RTSP message's body (SDP). Real cameras stay under 8 KiB.
+pub const RTSP_BODY_LEN_MAX: usize = 256 * 1024;
+/// Bytes that may be skipped in search of the next frame before the connection is given up.
+pub const RTSP_RESYNC_LEN_MAX: usize = 1024 * 1024;
+/// Bytes of RTSP and RTCP waiting to be sent to one camera. A camera that does not read is disconnected.
+pub const OUTBOX_LEN_MAX: usize = 16 * 1024;
+/// Challenges looked at in one 401 answer.
+pub const AUTH_CHALLENGES_MAX: usize = 8;
+/// Redirects followed for one attempt.
+pub const REDIRECTS_MAX: usize = 3;
+/// Bytes of a camera URL.
+pub const URL_LEN_MAX: usize = 2048;
+
+// SDP ------------------------------------------------------------------------------------------------------
+
+/// `m=` sections looked at.
+pub const SDP_MEDIA_MAX: usize = 32;
+/// Bytes of decoded `sprop-*` parameter sets taken from one SDP.
+pub const SDP_SPROP_LEN_MAX: usize = PARAMETER_SETS_LEN_MAX;
+
+// RTP and codecs -------------------------------------------------------------------------------------------
+
+/// Payload bytes of an RTP packet in an RTSP interleaved frame (its length field has 16 bits).
+pub const RTP_PACKET_LEN_MAX: usize = 65_535;
+/// NAL units of one access unit. 4K H.265 with a slice a CTU row has under 200.
+pub const NALS_PER_UNIT_MAX: usize = 1024;
+/// Bytes of one access unit with its NAL index, whatever the arena's size.
+pub const UNIT_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of VPS, SPS and PPS in Annex B form: what the ABI's 4096-byte configuration entry holds.
+pub const PARAMETER_SETS_LEN_MAX: usize = 4096 - 64;
+/// Bytes of one parameter set NAL unit.
+pub const PARAMETER_SET_LEN_MAX: usize = 2048;
+
+// Publishing -----------------------------------------------------------------------------------------------
+
+/// Bytes of a stream's video arena unless configured otherwise: 16 s at 4 Mbit/s.
+pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
+
+// Shards ---------------------------------------------------------------------------------------------------
+
+/// Streams one daemon carries.
+pub const STREAMS_MAX: usize = 4096;
+/// Received bytes of one stream worked on in one turn; the rest waits for the next.
+pub const STREAM_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Commands a shard takes in one turn.
+pub const COMMANDS_PER_TURN: usize = 64;
+/// Commands that may wait for one shard.
+pub const COMMAND_QUEUE_LEN: usize = 1024;
+/// Events that may wait for the control thread, per shard.
+pub const EVENT_QUEUE_LEN: usize = 4096;
+
+const _: () = {
+    assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);
+    assert!(ARENA_LEN_DEFAULT.is_power_of_two());
+    assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");
+    assert!(PARAMETER_SET_LEN_MAX < PARAMETER_SETS_LEN_MAX);
+    assert!(STREAM_BYTES_PER_TURN > RTP_PACKET_LEN_MAX);
+    assert!(RTSP_RESYNC_LEN_MAX > RTP_PACKET_LEN_MAX);
+};

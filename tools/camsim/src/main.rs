@@ -1,0 +1,2 @@
+//! vms-camsim
+fn main() {}

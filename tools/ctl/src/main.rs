@@ -1,0 +1,2 @@
+//! vms-ctl
+fn main() {}

@@ -1,0 +1,2 @@
+//! vms-tap
+fn main() {}
