@@ -1,0 +1,310 @@
+//! The structure that the documents promise, checked on the source text: which module may use which, what pure
+//! modules must not name, and which files may hold `unsafe`.
+//!
+//! When a test here stops a change, the design is speaking: move the code, or change the table with a decision in
+//! `docs/decisions/`.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read the sources has failed")]
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module of `src/` may name. A module may always name itself.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("time", &[]),
+    ("ids", &[]),
+    ("limits", &[]),
+    ("codec", &["time", "limits"]),
+    ("rtp", &["time", "limits", "codec"]),
+    ("rtsp", &["time", "limits", "codec"]),
+    ("ingest", &["time", "limits", "codec", "rtp", "rtsp"]),
+    ("io", &["time", "limits"]),
+    ("publish", &["time", "limits", "ids", "codec"]),
+    ("shard", &["time", "limits", "ids", "codec", "rtsp", "ingest", "io", "publish"]),
+    ("control", &["time", "limits", "ids", "codec", "rtsp", "ingest", "publish", "shard", "config"]),
+    ("config", &["limits"]),
+    ("main", &["config", "control"]),
+];
+
+/// Modules that take time and bytes as arguments and touch nothing else.
+const PURE: &[&str] = &["time", "ids", "limits", "codec", "rtp", "rtsp", "ingest"];
+
+/// What a pure module must not name outside of its tests.
+const IMPURE_WORDS: &[&str] = &[
+    "Instant::now",
+    "SystemTime",
+    "std::fs",
+    "std::env",
+    "std::io",
+    "std::thread",
+    "std::process",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::os",
+    "TcpStream",
+    "UdpSocket",
+    "tokio",
+    "rustix",
+    "io_uring",
+    "ring_abi",
+    "thread_local!",
+    "static mut",
+    "OnceLock",
+    "LazyLock",
+    "Mutex",
+    "AtomicU",
+    "println!",
+    "eprintln!",
+    "tracing::",
+];
+
+/// The files that may hold `unsafe`, each a decision of its own.
+const UNSAFE_FILES: &[&str] = &[];
+
+/// The crates of reader programs: that they build without the daemon's crate proves the ABI is enough.
+const READER_CRATES: &[&str] = &["ring-abi", "tools/tap", "tools/ctl"];
+
+#[test]
+fn modules_use_only_what_the_table_allows() {
+    assert_none(sources("src").flat_map(|file| wrong_way_imports(&file)).collect());
+}
+
+#[test]
+fn every_module_stands_in_the_table() {
+    let unknown: Vec<_> = sources("src")
+        .filter(|file| file.module() != "lib" && !MAY_USE.iter().any(|(module, _)| *module == file.module()))
+        .map(|file| file.path)
+        .collect();
+    assert!(unknown.is_empty(), "not in MAY_USE: {unknown:?}");
+}
+
+#[test]
+fn pure_modules_name_no_clock_socket_file_or_thread() {
+    assert_none(sources("src").flat_map(|file| impurities(&file)).collect());
+}
+
+#[test]
+fn unsafe_stands_in_listed_files_only() {
+    let all = ["src", "ring-abi", "proto", "tools", "tests", "benches"];
+    assert_none(all.into_iter().flat_map(sources).flat_map(|file| unlisted_unsafe(&file)).collect());
+}
+
+#[test]
+fn listed_unsafe_files_exist_and_hold_unsafe() {
+    for path in UNSAFE_FILES {
+        let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+        assert!(text.contains("unsafe"), "{path} is listed but holds no unsafe: take it off the list");
+    }
+}
+
+#[test]
+fn reader_programs_do_not_depend_on_the_daemon() {
+    for krate in READER_CRATES {
+        let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
+        assert!(!manifest.contains("vms-media "), "{krate} depends on the daemon");
+        assert!(!manifest.contains("vms-media."), "{krate} depends on the daemon");
+    }
+}
+
+#[test]
+fn lint_exceptions_give_their_reason() {
+    let silent = |file: &Source| {
+        let bare = |line: &&(usize, &str)| line.1.contains("#[allow(") || line.1.contains("#![allow(");
+        file.code_lines()
+            .filter(|line| bare(&line))
+            .map(|line| file.violation(line.0, line.1))
+            .collect::<Vec<_>>()
+    };
+    assert_none(
+        ["src", "ring-abi", "proto", "tools"]
+            .into_iter()
+            .flat_map(sources)
+            .flat_map(|f| silent(&f))
+            .collect(),
+    );
+}
+
+#[test]
+fn planted_violations_are_found() {
+    let planted = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+    let wrong_way = planted("src/rtp/header.rs", "use crate::ingest::Camera;\n");
+    assert_eq!(wrong_way_imports(&wrong_way).len(), 1);
+    let grouped = planted("src/io/mod.rs", "use crate::{time::Mono, publish::Publisher};\n");
+    assert_eq!(wrong_way_imports(&grouped).len(), 1);
+    let spread = planted(
+        "src/io/mod.rs",
+        "use crate::{\n    limits,\n    publish::{\n        Publisher,\n    },\n};\n",
+    );
+    assert_eq!(wrong_way_imports(&spread).len(), 1);
+    let fine =
+        planted("src/io/mod.rs", "use crate::{time::Mono, limits};\n// crate::publish is not named here\n");
+    assert!(wrong_way_imports(&fine).is_empty());
+
+    let clock = planted("src/codec/h264.rs", "fn f() { let now = Instant::now(); }\n");
+    assert_eq!(impurities(&clock).len(), 1);
+    let clock_in_test = planted("src/codec/h264.rs", "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n");
+    assert!(impurities(&clock_in_test).is_empty());
+
+    let block = planted("src/shard/mod.rs", "fn f() { unsafe { g() } }\n");
+    assert_eq!(unlisted_unsafe(&block).len(), 1);
+    let words = planted("src/shard/mod.rs", "// unsafe is not used\n#![forbid(unsafe_code)]\n");
+    assert!(unlisted_unsafe(&words).is_empty());
+}
+
+fn wrong_way_imports(file: &Source) -> Vec<Violation> {
+    let Some((_, allowed)) = MAY_USE.iter().find(|(module, _)| *module == file.module()) else {
+        return Vec::new();
+    };
+    let permitted = |name: &str| name == file.module() || allowed.contains(&name);
+    let code = file.code();
+    let mut found = Vec::new();
+    for (start, _) in code.match_indices("crate::").chain(code.match_indices("vms_media::")) {
+        let before = code[..start].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &code[start..];
+        let rest = &rest[rest.find("::").unwrap() + 2..];
+        let line = code[..start].lines().count();
+        found.extend(
+            first_segments(rest)
+                .into_iter()
+                .filter(|name| MAY_USE.iter().any(|(module, _)| module == name) && !permitted(name))
+                .map(|name| file.violation(line, &format!("names `{name}`"))),
+        );
+    }
+    found
+}
+
+/// The first path segment, or, for a group `{a::b, c}`, the first segment of each of its members.
+fn first_segments(path: &str) -> Vec<String> {
+    let ident =
+        |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else {
+        return vec![ident(path)];
+    };
+    let mut segments = Vec::new();
+    let mut depth = 1;
+    let mut at_start = true;
+    for (index, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => at_start = true,
+            _ if at_start && !c.is_whitespace() => {
+                segments.push(ident(&group[index..]));
+                at_start = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    segments
+}
+
+fn impurities(file: &Source) -> Vec<Violation> {
+    if !PURE.contains(&file.module().as_str()) {
+        return Vec::new();
+    }
+    file.code_lines()
+        .take_while(|(_, line)| !line.trim_start().starts_with("#[cfg(test)]"))
+        .flat_map(|(number, line)| {
+            IMPURE_WORDS
+                .iter()
+                .filter(move |word| line.contains(**word))
+                .map(move |word| file.violation(number, &format!("names `{word}`")))
+        })
+        .collect()
+}
+
+fn unlisted_unsafe(file: &Source) -> Vec<Violation> {
+    let path = file.path.to_string_lossy();
+    // This file has the word in its planted examples.
+    if UNSAFE_FILES.contains(&path.as_ref()) || path == "tests/architecture.rs" {
+        return Vec::new();
+    }
+    let is_word =
+        |line: &str| line.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == "unsafe");
+    file.code_lines()
+        .filter(|(_, line)| is_word(line))
+        .map(|(number, line)| file.violation(number, line))
+        .collect()
+}
+
+struct Source {
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// The top-level module of `src/` that the file belongs to.
+    fn module(&self) -> String {
+        let name = self.path.iter().nth(1).unwrap_or_default().to_string_lossy();
+        name.trim_end_matches(".rs").to_owned()
+    }
+
+    /// Lines (numbered from 1) with `//` comments cut off.
+    fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| {
+            let end = line
+                .match_indices("//")
+                .find(|(at, _)| !line[..*at].ends_with(':'))
+                .map_or(line.len(), |m| m.0);
+            (index + 1, &line[..end])
+        })
+    }
+
+    fn code(&self) -> String {
+        self.code_lines().flat_map(|(_, line)| [line, "\n"]).collect()
+    }
+
+    fn violation(&self, line: usize, what: &str) -> Violation {
+        Violation { path: self.path.clone(), line, what: what.trim().to_owned() }
+    }
+}
+
+struct Violation {
+    path: PathBuf,
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.path.display(), self.line, self.what)
+    }
+}
+
+fn assert_none(violations: Vec<Violation>) {
+    let list: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    assert!(list.is_empty(), "{} violation(s):\n{}", list.len(), list.join("\n"));
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All Rust files below a folder of the repository, with paths from its root.
+fn sources(folder: &str) -> impl Iterator<Item = Source> + use<> {
+    let mut files = Vec::new();
+    collect(&root().join(folder), &mut files);
+    files.into_iter().map(|path| Source {
+        text: fs::read_to_string(&path).unwrap(),
+        path: path.strip_prefix(root()).unwrap().to_owned(),
+    })
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
