@@ -6,6 +6,7 @@
 //! ```
 //! The daemon's sink is `publish::Publisher` (shared memory); a test's is a `Vec`.
 
+pub use crate::rtp::ClockSource;
 use crate::time::{Mono, UnixNanos};
 
 /// Takes the access units of one stream.
@@ -106,19 +107,6 @@ impl UnitFlags {
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
-}
-
-/// Where a unit's wall-clock time comes from; numbers are those of the ring ABI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum ClockSource {
-    /// The daemon's own clock when the first packet came.
-    Receive = 1,
-    /// The camera's clock by RTCP sender reports.
-    SenderReport = 2,
-    /// The camera sends reports, but they jumped or disagree with the daemon's clock by more than a day; receive
-    /// time is given instead.
-    SenderReportSuspect = 3,
 }
 
 /// A codec's parameter sets and what they say.
