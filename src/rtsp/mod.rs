@@ -12,6 +12,8 @@
 
 pub mod framer;
 pub mod message;
+pub mod sdp;
 
 pub use framer::{Event, Framer, FramerError};
 pub use message::{Headers, Request, Response};
+pub use sdp::{Media, MediaKind, SdpError, SessionDescription};
