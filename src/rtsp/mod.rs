@@ -10,12 +10,14 @@
 //! such case has a test that is named after it; what could make us grow has a maximum in [`crate::limits`].
 #![warn(clippy::indexing_slicing)]
 
+pub mod auth;
 pub mod control;
 pub mod framer;
 pub mod message;
 pub mod sdp;
 pub mod url;
 
+pub use auth::{AuthError, Authenticator};
 pub use framer::{Event, Framer, FramerError};
 pub use message::{Headers, Request, Response};
 pub use sdp::{Media, MediaKind, SdpError, SessionDescription};
