@@ -15,10 +15,13 @@ pub mod control;
 pub mod framer;
 pub mod message;
 pub mod sdp;
+pub mod session;
 pub mod url;
+mod writer;
 
 pub use auth::{AuthError, Authenticator};
 pub use framer::{Event, Framer, FramerError};
 pub use message::{Headers, Request, Response};
 pub use sdp::{Media, MediaKind, SdpError, SessionDescription};
+pub use session::{Channels, Method, RtpInfo, Session, SessionConfig, SessionError, SessionEvent};
 pub use url::{CameraUrl, Credentials, Scheme, UrlError};
