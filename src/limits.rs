@@ -26,6 +26,8 @@ pub const URL_LEN_MAX: usize = 2048;
 
 /// `m=` sections looked at.
 pub const SDP_MEDIA_MAX: usize = 32;
+/// Payload formats of one `m=` section looked at.
+pub const SDP_FORMATS_MAX: usize = 16;
 /// Bytes of decoded `sprop-*` parameter sets taken from one SDP.
 pub const SDP_SPROP_LEN_MAX: usize = PARAMETER_SETS_LEN_MAX;
 

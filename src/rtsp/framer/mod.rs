@@ -1,0 +1,348 @@
+//! Splits what a camera sends over TCP into interleaved frames and RTSP messages (RFC 2326 section 10.12).
+//!
+//! Payload is handed on in slices of the caller's input, whatever the frame's size and however it straddles
+//! reads; only text is gathered, within limits. When the next byte cannot begin anything, the framer searches
+//! for the next believable beginning, says how much it skipped, and goes on.
+//!
+//! Invariant: `Ok(None)` means that all input was consumed. The events do not depend on how the stream was
+//! split, except for the number of pieces that one payload or one skipped run comes in.
+
+mod lead;
+mod text;
+
+use self::lead::{Expected, FRAME_HEADER_LEN, LEAD_LEN_MAX, Verdict, judge_in_search, judge_in_step};
+use self::text::TextGatherer;
+use super::message::{Request, Response};
+use crate::limits::RTSP_RESYNC_LEN_MAX;
+
+/// One thing that the camera sent. The events of one frame are `DataStart`, any number of `Data`, `DataEnd`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A whole answer.
+    Response(Response),
+    /// A whole request from the camera.
+    Request(Request),
+    /// An interleaved frame begins.
+    DataStart {
+        /// Its channel; may be one that nobody set up.
+        channel: u8,
+        /// Its payload's bytes; may be 0.
+        len: u16,
+    },
+    /// The next bytes of the frame's payload, never empty.
+    Data(&'a [u8]),
+    /// The frame's payload is complete.
+    DataEnd,
+    /// Bytes that belonged to nothing were dropped. If a frame came directly before, the camera may have cut
+    /// it short, and its last bytes are not to be trusted.
+    Skipped {
+        /// How many since the last `Skipped`.
+        bytes: usize,
+    },
+}
+
+/// Why the connection cannot be read on. The framer is of no use afterwards: close and reconnect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FramerError {
+    /// a message's head grew past {limit} bytes
+    #[error("a message's head grew past {limit} bytes")]
+    HeadTooLong {
+        /// [`RTSP_HEAD_LEN_MAX`](crate::limits::RTSP_HEAD_LEN_MAX).
+        limit: usize,
+    },
+    /// a message has more than {limit} header lines
+    #[error("a message has more than {limit} header lines")]
+    TooManyHeaders {
+        /// [`RTSP_HEADERS_MAX`](crate::limits::RTSP_HEADERS_MAX).
+        limit: usize,
+    },
+    /// Content-Length {len} is over the limit of {limit}
+    #[error("Content-Length {len} is over the limit of {limit}")]
+    BodyTooLong {
+        /// What the message announced; saturated.
+        len: u64,
+        /// [`RTSP_BODY_LEN_MAX`](crate::limits::RTSP_BODY_LEN_MAX).
+        limit: usize,
+    },
+    /// Content-Length is not a number: {value:?}
+    #[error("Content-Length is not a number: {value:?}")]
+    BadContentLength {
+        /// The value, cut to 32 characters.
+        value: String,
+    },
+    /// no frame found in {skipped} bytes
+    #[error("no frame found in {skipped} bytes")]
+    OutOfStep {
+        /// Bytes skipped since the last frame that another one followed.
+        skipped: usize,
+    },
+}
+
+/// The state of one connection's receiving side.
+#[derive(Debug, Default)]
+pub struct Framer {
+    state: State,
+    expected: Expected,
+    /// Bytes that were taken from the input and not yet judged; in `Payload`, payload that had to be looked at.
+    lead: Lead,
+    text: TextGatherer,
+    /// Skipped and not yet told.
+    skipped: usize,
+    /// Skipped since the stream was last certainly in step.
+    searched: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+enum State {
+    /// Between messages.
+    #[default]
+    InStep,
+    /// Looking for a believable beginning.
+    Search,
+    /// The search ended: `lead` begins a frame or text.
+    Found(Verdict),
+    Payload {
+        left: usize,
+    },
+    Text,
+}
+
+/// What one step of the machine came to.
+enum Step<'a> {
+    Event(Event<'a>),
+    Continue,
+    NeedInput,
+}
+
+impl Framer {
+    /// A framer at the start of a connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells which channels the session agreed on. Frames on others still come through while the stream is in
+    /// step; in search of the next frame only these are believed.
+    pub fn set_channels(&mut self, rtp: u8, rtcp: Option<u8>) {
+        self.expected.rtp_channel = Some(rtp);
+        self.expected.rtcp_channel = rtcp;
+    }
+
+    /// Tells the RTP payload type that the SDP announced, which makes the search for the next frame surer.
+    pub fn set_payload_type(&mut self, payload_type: u8) {
+        self.expected.payload_type = Some(payload_type);
+    }
+
+    /// Takes the next event from the front of `input`. `Ok(None)`: all of it was consumed, bring more.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FramerError> {
+        loop {
+            let step = match self.state {
+                State::InStep => self.step_in_step(input)?,
+                State::Search => self.step_search(input)?,
+                State::Found(verdict) => self.begin(verdict),
+                State::Payload { left } => self.step_payload(left, input),
+                State::Text => self.step_text(input)?,
+            };
+            match step {
+                Step::Event(event) => return Ok(Some(event)),
+                Step::Continue => {}
+                Step::NeedInput => return Ok(None),
+            }
+        }
+    }
+
+    fn step_in_step<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
+        if self.lead.is_empty() {
+            skip_padding(input);
+            // The usual case: a whole header of a known channel, judged where it lies.
+            if let [b'$', channel, high, low, rest @ ..] = *input
+                && self.expected.knows(*channel)
+            {
+                *input = rest;
+                return Ok(self.begin_frame(*channel, u16::from_be_bytes([*high, *low])));
+            }
+        }
+        if !self.lead.take_from(input) {
+            return Ok(Step::NeedInput);
+        }
+        Ok(match judge_in_step(self.lead.bytes(), &self.expected) {
+            Verdict::Undecided => Step::Continue,
+            Verdict::Garbage => {
+                self.state = State::Search;
+                Step::Continue
+            }
+            verdict @ (Verdict::Frame | Verdict::Text) => self.begin(verdict),
+        })
+    }
+
+    fn step_search<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
+        if self.lead.is_empty() {
+            let garbage_len = input.iter().position(|b| matches!(b, b'$' | b'R')).unwrap_or(input.len());
+            *input = input.get(garbage_len..).unwrap_or_default();
+            self.skip(garbage_len)?;
+        } else {
+            match judge_in_search(self.lead.bytes(), &self.expected) {
+                Verdict::Undecided => {}
+                Verdict::Garbage => {
+                    self.lead.drop_first();
+                    self.skip(1)?;
+                    return Ok(Step::Continue);
+                }
+                verdict @ (Verdict::Frame | Verdict::Text) => {
+                    self.state = State::Found(verdict);
+                    return Ok(self.told_skip().map_or(Step::Continue, Step::Event));
+                }
+            }
+        }
+        if !self.lead.take_from(input) {
+            return Ok(self.told_skip().map_or(Step::NeedInput, Step::Event));
+        }
+        Ok(Step::Continue)
+    }
+
+    fn skip(&mut self, len: usize) -> Result<(), FramerError> {
+        self.skipped += len;
+        self.searched += len;
+        if self.searched > RTSP_RESYNC_LEN_MAX {
+            return Err(FramerError::OutOfStep { skipped: self.searched });
+        }
+        Ok(())
+    }
+
+    fn told_skip<'a>(&mut self) -> Option<Event<'a>> {
+        match std::mem::take(&mut self.skipped) {
+            0 => None,
+            bytes => Some(Event::Skipped { bytes }),
+        }
+    }
+
+    fn begin<'a>(&mut self, verdict: Verdict) -> Step<'a> {
+        if let (Verdict::Frame, Some([_, channel, high, low])) = (verdict, self.lead.frame_header()) {
+            return self.begin_frame(channel, u16::from_be_bytes([high, low]));
+        }
+        self.text.begin(self.lead.bytes());
+        self.lead.clear();
+        self.state = State::Text;
+        Step::Continue
+    }
+
+    fn begin_frame<'a>(&mut self, channel: u8, len: u16) -> Step<'a> {
+        if matches!(self.state, State::InStep) {
+            // The frame before ended where this one begins, so that one was real too.
+            self.searched = 0;
+        }
+        self.state = State::Payload { left: usize::from(len) };
+        Step::Event(Event::DataStart { channel, len })
+    }
+
+    fn step_payload<'a>(&mut self, left: usize, input: &mut &'a [u8]) -> Step<'a> {
+        if left == 0 {
+            self.state = State::InStep;
+            return Step::Event(Event::DataEnd);
+        }
+        if let Some(byte) = self.lead.drop_first() {
+            self.state = State::Payload { left: left - 1 };
+            return Step::Event(Event::Data(one_byte(byte)));
+        }
+        let (data, rest) = input.split_at(left.min(input.len()));
+        if data.is_empty() {
+            return Step::NeedInput;
+        }
+        *input = rest;
+        self.state = State::Payload { left: left - data.len() };
+        Step::Event(Event::Data(data))
+    }
+
+    fn step_text<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
+        Ok(match self.text.gather(input)? {
+            text::Outcome::NeedInput => Step::NeedInput,
+            text::Outcome::Complete(event) => {
+                self.state = State::InStep;
+                self.searched = 0;
+                Step::Event(event)
+            }
+            text::Outcome::NotText { len } => {
+                self.state = State::Search;
+                self.skip(len)?;
+                Step::Continue
+            }
+        })
+    }
+}
+
+/// The few bytes that are being judged. Invariant: `len <= LEAD_LEN_MAX`; judges decide before it is full.
+#[derive(Debug, Default)]
+struct Lead {
+    bytes: [u8; LEAD_LEN_MAX],
+    len: usize,
+}
+
+impl Lead {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Moves one byte from the front of `input`; false when there is none.
+    fn take_from(&mut self, input: &mut &[u8]) -> bool {
+        let (Some((&byte, rest)), Some(slot)) = (input.split_first(), self.bytes.get_mut(self.len)) else {
+            debug_assert!(self.len < LEAD_LEN_MAX, "a judge must decide within LEAD_LEN_MAX bytes");
+            return false;
+        };
+        *slot = byte;
+        self.len += 1;
+        *input = rest;
+        true
+    }
+
+    fn drop_first(&mut self) -> Option<u8> {
+        let &first = self.bytes().first()?;
+        self.bytes.rotate_left(1);
+        self.len -= 1;
+        Some(first)
+    }
+
+    /// Takes the header off a lead that was judged to be a frame; what stays is payload.
+    fn frame_header(&mut self) -> Option<[u8; FRAME_HEADER_LEN]> {
+        let header = *self.bytes().first_chunk::<FRAME_HEADER_LEN>()?;
+        self.bytes.rotate_left(FRAME_HEADER_LEN);
+        self.len -= FRAME_HEADER_LEN;
+        Some(header)
+    }
+}
+
+/// Cameras end bodies with blank lines that no length counts, and fill up with zeros.
+fn skip_padding(input: &mut &[u8]) {
+    while let [b'\r' | b'\n' | 0, rest @ ..] = *input {
+        *input = rest;
+    }
+}
+
+/// A slice that holds `byte`, for payload bytes whose input is gone.
+fn one_byte(byte: u8) -> &'static [u8] {
+    static BYTES: [u8; 256] = {
+        let mut bytes = [0; 256];
+        let mut value = 0u8;
+        loop {
+            // The index is a u8 and the table has 256 entries.
+            #[expect(clippy::indexing_slicing, reason = "a u8 cannot be out of range of 256 entries")]
+            {
+                bytes[value as usize] = value;
+            }
+            if value == u8::MAX {
+                break bytes;
+            }
+            value += 1;
+        }
+    };
+    BYTES.get(usize::from(byte)).map_or(&[], std::slice::from_ref)
+}
+
+#[cfg(test)]
+mod tests;
