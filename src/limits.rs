@@ -43,6 +43,10 @@ pub const UNIT_LEN_MAX: usize = 4 * 1024 * 1024;
 pub const PARAMETER_SETS_LEN_MAX: usize = 4096 - 64;
 /// Bytes of one parameter set NAL unit.
 pub const PARAMETER_SET_LEN_MAX: usize = 2048;
+/// Parameter sets of one kind that are kept beside each other. Cameras use one; a few use an id per resolution.
+pub const PARAMETER_SETS_MAX: usize = 8;
+/// Bytes at the beginning of an SEI NAL unit that are looked at.
+pub const SEI_LEN_SCANNED: usize = 256;
 
 // Publishing -----------------------------------------------------------------------------------------------
 
@@ -67,6 +71,7 @@ const _: () = {
     assert!(ARENA_LEN_DEFAULT.is_power_of_two());
     assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");
     assert!(PARAMETER_SET_LEN_MAX < PARAMETER_SETS_LEN_MAX);
+    assert!(SEI_LEN_SCANNED < PARAMETER_SET_LEN_MAX);
     assert!(STREAM_BYTES_PER_TURN > RTP_PACKET_LEN_MAX);
     assert!(RTSP_RESYNC_LEN_MAX > RTP_PACKET_LEN_MAX);
 };

@@ -2,9 +2,27 @@
 //!
 //! Pure: packet payloads go in piece by piece, NAL units come out through [`AccessUnitSink`], which is the only
 //! way out. Payload bytes are written once, straight from the receive buffer into whatever the sink lends.
+//!
+//! ```text
+//!  payload pieces ─▶ Depacketizer ──NAL units──▶ Assembler ──access units──▶ AccessUnitSink
+//!                    (single, aggregate,         (boundaries, flags,
+//!                     fragment)                   parameter sets)
+//! ```
 
+mod annex_b;
+mod assembler;
+mod bits;
+mod depacketizer;
+mod nal;
+mod parameter_sets;
+mod sei;
 pub mod sink;
+mod sps;
+#[doc(hidden)]
+pub mod testing;
 
+pub use assembler::{PacketInfo, Stats};
+pub use depacketizer::Depacketizer;
 pub use sink::{
     AccessUnit, AccessUnitSink, AppendError, ClockSource, CommitError, ConfigError, ConfigId, ParameterSets,
     UnitFlags,

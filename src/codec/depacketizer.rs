@@ -1,0 +1,355 @@
+//! RTP payloads of H.264 (RFC 6184) and H.265 (RFC 7798) to NAL units, piece by piece.
+//!
+//! Carried: single NAL units, aggregates (STAP-A, AP), fragments (FU-A, FU), decoding order numbers (H.265, passed
+//! over), and Annex B streams where a single NAL unit belongs. Absent: the interleaved mode of H.264 (STAP-B,
+//! MTAP, FU-B) and PACI, which no camera is known to send; they are dropped as unusable NAL units.
+
+use super::assembler::{Assembler, PacketInfo, Stats, header_of};
+use super::nal::PayloadKind;
+use super::{AccessUnitSink, Codec, annex_b};
+use crate::limits::RTP_PACKET_LEN_MAX;
+
+/// Turns the payloads of one stream's packets into access units.
+///
+/// ```text
+/// packet_begin ─▶ packet_bytes* ─▶ packet_end      for each packet, in order
+///                                       flush      nothing more comes
+/// ```
+/// Nothing is allocated per packet or unit, but that a changed parameter set may grow its copy. The result does not
+/// depend on how a payload is cut into pieces.
+#[derive(Debug)]
+pub struct Depacketizer {
+    codec: Codec,
+    /// Decoding order numbers stand in the payloads.
+    has_don: bool,
+    units: Assembler,
+    marker: bool,
+    step: Step,
+    packing: PayloadKind,
+    /// The payload header, which fragments need beside their own.
+    header: [u8; 2],
+    /// A header that straddles two pieces.
+    carry: [u8; 2],
+    carried: usize,
+    /// Bytes of the payload that were not taken yet.
+    left: usize,
+    /// Bytes to be passed over before `step` goes on: decoding order numbers.
+    pass: usize,
+    /// Bytes of the aggregated NAL unit that were not taken yet.
+    nal_left: usize,
+    /// A fragmented NAL unit has begun and not ended.
+    fragmenting: bool,
+    /// The fragment is its NAL unit's last.
+    ends: bool,
+    /// A payload in Annex B form; allocated when a camera sends the first.
+    byte_stream: Vec<u8>,
+}
+
+/// What the next bytes of the payload are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// None of interest: between packets, or the rest is dropped.
+    Drop,
+    PayloadHeader,
+    FragmentHeader,
+    AggregateLength,
+    /// Header of an aggregated NAL unit.
+    NalHeader,
+    /// Bytes of a NAL unit.
+    Nal,
+    /// An Annex B stream, gathered.
+    ByteStream,
+}
+
+impl Depacketizer {
+    /// For a stream of `codec`. `has_don`: the session description has `sprop-max-don-diff` > 0 (RFC 7798 §7.1;
+    /// H.265 only).
+    pub fn new(codec: Codec, has_don: bool) -> Self {
+        Self {
+            codec,
+            has_don: has_don && codec == Codec::H265,
+            units: Assembler::new(codec),
+            marker: false,
+            step: Step::Drop,
+            packing: PayloadKind::Single,
+            header: [0; 2],
+            carry: [0; 2],
+            carried: 0,
+            left: 0,
+            pass: 0,
+            nal_left: 0,
+            fragmenting: false,
+            ends: false,
+            byte_stream: Vec::new(),
+        }
+    }
+
+    /// Replaces the known parameter sets by those of a session description: raw NAL units, with or without start
+    /// codes. What is no parameter set is passed over.
+    pub fn set_parameter_sets<'a>(&mut self, nals: impl IntoIterator<Item = &'a [u8]>) {
+        self.units.set_parameter_sets(nals.into_iter());
+    }
+
+    /// Begins a packet. May end the unit of the packets before.
+    pub fn packet_begin(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) {
+        if self.units.packet(packet, sink) || packet.lost_before > 0 {
+            self.fragmenting = false;
+        }
+        self.marker = packet.marker;
+        self.left = packet.payload_len;
+        self.step = Step::PayloadHeader;
+        self.carried = 0;
+        self.pass = 0;
+    }
+
+    /// Takes the next piece of the packet's payload.
+    pub fn packet_bytes(&mut self, piece: &[u8], sink: &mut impl AccessUnitSink) {
+        let mut input = piece.get(..self.left.min(piece.len())).unwrap_or_default();
+        while self.advance(&mut input, sink) {}
+    }
+
+    /// Ends the packet. With the marker it ends the unit.
+    pub fn packet_end(&mut self, sink: &mut impl AccessUnitSink) {
+        match std::mem::replace(&mut self.step, Step::Drop) {
+            // What remains behind an aggregate's last NAL unit is padding.
+            Step::Drop | Step::AggregateLength => {}
+            Step::PayloadHeader | Step::FragmentHeader | Step::NalHeader => self.malformed(),
+            Step::Nal => self.end_of_nal_bytes(),
+            Step::ByteStream => self.split_byte_stream(sink),
+        }
+        if !self.marker {
+            return;
+        }
+        if std::mem::take(&mut self.fragmenting) {
+            self.units.stats_mut().fragments_unended += 1;
+        }
+        self.units.marker(sink);
+    }
+
+    /// Nothing more comes, or nothing came for a while: publishes what has a picture.
+    pub fn flush(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.fragmenting {
+            self.units.cut_nal();
+        }
+        self.between_packets();
+        self.units.flush(sink);
+    }
+
+    /// Drops what is open. Parameter sets stay.
+    pub fn reset(&mut self, sink: &mut impl AccessUnitSink) {
+        self.between_packets();
+        self.units.reset(sink);
+    }
+
+    /// Whether a unit is open in the sink.
+    pub const fn unit_open(&self) -> bool {
+        self.units.unit_open()
+    }
+
+    /// The codec.
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// What was done so far.
+    pub const fn stats(&self) -> &Stats {
+        self.units.stats()
+    }
+
+    fn between_packets(&mut self) {
+        self.step = Step::Drop;
+        self.fragmenting = false;
+        self.left = 0;
+    }
+
+    /// One step; false when it needs more input.
+    fn advance(&mut self, input: &mut &[u8], sink: &mut impl AccessUnitSink) -> bool {
+        if self.pass > 0 {
+            self.pass -= self.take_some(input, self.pass).len();
+            return self.pass == 0;
+        }
+        match self.step {
+            Step::Drop => {
+                self.take_some(input, usize::MAX);
+                false
+            }
+            Step::PayloadHeader => self.take(input, self.codec.header_len()).is_some_and(|header| {
+                self.payload_header(header, sink);
+                true
+            }),
+            Step::FragmentHeader => self.take(input, 1).is_some_and(|[header, _]| {
+                self.fragment_header(header, sink);
+                true
+            }),
+            Step::AggregateLength => self.take(input, 2).is_some_and(|len| {
+                self.aggregate_length(usize::from(u16::from_be_bytes(len)));
+                true
+            }),
+            Step::NalHeader => self.take(input, self.codec.header_len()).is_some_and(|header| {
+                self.nal_left -= self.codec.header_len();
+                self.units.nal_begin(header, sink);
+                self.step = Step::Nal;
+                true
+            }),
+            Step::Nal => self.nal_bytes(input, sink),
+            Step::ByteStream => {
+                let piece = self.take_some(input, usize::MAX);
+                self.byte_stream.extend_from_slice(piece);
+                false
+            }
+        }
+    }
+
+    fn payload_header(&mut self, header: [u8; 2], sink: &mut impl AccessUnitSink) {
+        self.header = header;
+        self.packing = self.codec.payload_kind(header);
+        if self.packing != PayloadKind::Fragment {
+            self.end_unended_fragment();
+        }
+        match self.packing {
+            PayloadKind::Single if header == [0; 2] => self.begin_byte_stream(header),
+            PayloadKind::Single => {
+                self.units.nal_begin(header, sink);
+                self.nal_left = self.left;
+                self.step = Step::Nal;
+                self.pass = self.don_len();
+            }
+            PayloadKind::Aggregate => {
+                self.step = Step::AggregateLength;
+                self.pass = self.don_len();
+            }
+            PayloadKind::Fragment => self.step = Step::FragmentHeader,
+        }
+    }
+
+    /// RFC 6184 §5.8, RFC 7798 §4.4.3.
+    fn fragment_header(&mut self, header: u8, sink: &mut impl AccessUnitSink) {
+        self.ends = header & FRAGMENT_END != 0;
+        self.nal_left = self.left;
+        self.step = Step::Nal;
+        if header & FRAGMENT_START != 0 {
+            self.end_unended_fragment();
+            self.units.nal_begin(self.codec.fragmented_header(self.header, header), sink);
+            self.fragmenting = true;
+            self.pass = self.don_len();
+        } else if !self.fragmenting {
+            self.units.stats_mut().fragments_dropped += 1;
+            self.units.damage();
+            self.step = Step::Drop;
+        }
+        // The type of a fragment that goes on is not looked at: Tiandy cameras change it midway.
+    }
+
+    /// RFC 6184 §5.7.1, RFC 7798 §4.4.2. Zero lengths are padding, as some cameras append it.
+    fn aggregate_length(&mut self, len: usize) {
+        if len > self.left {
+            self.malformed();
+            self.step = Step::Drop;
+        } else if len >= self.codec.header_len() {
+            self.nal_left = len;
+            self.step = Step::NalHeader;
+        } else if len > 0 {
+            self.units.drop_nal();
+            self.pass = len;
+        }
+    }
+
+    fn nal_bytes(&mut self, input: &mut &[u8], sink: &mut impl AccessUnitSink) -> bool {
+        let piece = self.take_some(input, self.nal_left);
+        self.nal_left -= piece.len();
+        if !piece.is_empty() {
+            self.units.nal_bytes(piece, sink);
+        }
+        if self.nal_left > 0 || self.packing != PayloadKind::Aggregate {
+            return false;
+        }
+        self.units.nal_end();
+        self.step = Step::AggregateLength;
+        // A difference of decoding order numbers stands before each NAL unit but the first.
+        self.pass = usize::from(self.has_don).min(self.left);
+        true
+    }
+
+    fn end_of_nal_bytes(&mut self) {
+        if self.left > 0 {
+            self.fragmenting = false;
+            self.units.cut_nal();
+        } else if self.packing != PayloadKind::Fragment {
+            self.units.nal_end();
+        } else if self.ends {
+            self.fragmenting = false;
+            self.units.nal_end();
+        }
+    }
+
+    /// Another NAL unit comes where a fragment should. No packet is missing, so neither are bytes.
+    fn end_unended_fragment(&mut self) {
+        if std::mem::take(&mut self.fragmenting) {
+            self.units.stats_mut().fragments_unended += 1;
+            self.units.nal_end();
+        }
+    }
+
+    fn malformed(&mut self) {
+        self.units.stats_mut().malformed += 1;
+        self.units.damage();
+    }
+
+    /// A header of zeros is no NAL unit but the beginning of a start code (V380, macro-video).
+    fn begin_byte_stream(&mut self, header: [u8; 2]) {
+        self.byte_stream.clear();
+        self.byte_stream.reserve(self.left.min(RTP_PACKET_LEN_MAX));
+        let (header, _) = header.split_at(self.codec.header_len());
+        self.byte_stream.extend_from_slice(header);
+        self.step = Step::ByteStream;
+    }
+
+    fn split_byte_stream(&mut self, sink: &mut impl AccessUnitSink) {
+        let stream = std::mem::take(&mut self.byte_stream);
+        if !stream.windows(3).take(2).any(|start| start == [0, 0, 1]) {
+            self.units.drop_nal();
+        } else {
+            for nal in annex_b::nal_units(&stream) {
+                self.units.nal_begin(header_of(nal), sink);
+                self.units.nal_bytes(nal.get(self.codec.header_len()..).unwrap_or_default(), sink);
+                self.units.nal_end();
+            }
+        }
+        self.byte_stream = stream;
+    }
+
+    const fn don_len(&self) -> usize {
+        if self.has_don { DON_LEN } else { 0 }
+    }
+
+    /// Takes a header of `len` bytes, at most 2, that may straddle pieces.
+    fn take(&mut self, input: &mut &[u8], len: usize) -> Option<[u8; 2]> {
+        for &byte in self.take_some(input, len - self.carried.min(len)) {
+            if let Some(slot) = self.carry.get_mut(self.carried) {
+                *slot = byte;
+                self.carried += 1;
+            }
+        }
+        if self.carried < len {
+            return None;
+        }
+        self.carried = 0;
+        Some(if len == 1 { [self.carry[0], 0] } else { self.carry })
+    }
+
+    /// Takes up to `most` bytes from the front of `input`.
+    fn take_some<'i>(&mut self, input: &mut &'i [u8], most: usize) -> &'i [u8] {
+        let (taken, rest) = input.split_at(most.min(input.len()));
+        *input = rest;
+        self.left -= taken.len();
+        taken
+    }
+}
+
+const FRAGMENT_START: u8 = 0x80;
+const FRAGMENT_END: u8 = 0x40;
+/// Bytes of a decoding order number.
+const DON_LEN: usize = 2;
+
+#[cfg(test)]
+mod tests;
