@@ -19,6 +19,8 @@ pub const OUTBOX_LEN_MAX: usize = 16 * 1024;
 pub const AUTH_CHALLENGES_MAX: usize = 8;
 /// Redirects followed for one attempt.
 pub const REDIRECTS_MAX: usize = 3;
+/// Addresses of one host name that are tried.
+pub const ADDRESSES_MAX: usize = 4;
 /// Bytes of a camera URL.
 pub const URL_LEN_MAX: usize = 2048;
 

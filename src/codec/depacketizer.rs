@@ -141,6 +141,13 @@ impl Depacketizer {
         self.units.reset(sink);
     }
 
+    /// Bytes that were taken may not have been the camera's: flags the unit that is open.
+    pub const fn mark_damaged(&mut self) {
+        if self.units.unit_open() {
+            self.units.damage();
+        }
+    }
+
     /// Whether a unit is open in the sink.
     pub const fn unit_open(&self) -> bool {
         self.units.unit_open()

@@ -33,11 +33,6 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Failures since the last reset.
-    pub(crate) const fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// A number for things that want one but are no secret, such as a digest's client nonce.
     pub(crate) const fn draw(&mut self) -> u64 {
         self.random.next()
@@ -82,7 +77,10 @@ mod tests {
             let mut backoff = Backoff::new(seed);
             for expected_s in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] {
                 let wait = backoff.next_wait(&WAIT).as_secs_f64();
-                assert!(wait >= expected_s * 0.8 - 1e-6 && wait <= expected_s * 1.2 + 1e-6, "{wait} {expected_s}");
+                assert!(
+                    wait >= expected_s * 0.8 - 1e-6 && wait <= expected_s * 1.2 + 1e-6,
+                    "{wait} {expected_s}"
+                );
             }
             backoff.reset();
             assert!(backoff.next_wait(&WAIT) <= Duration::from_millis(1200));

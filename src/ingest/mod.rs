@@ -1,5 +1,23 @@
-//! One camera's state machine: joins RTSP, RTP and codec, owns the deadlines. Pure.
+//! One camera's state machine: joins RTSP, RTP and codec, and owns the deadlines. Pure.
+//!
+//! ```text
+//!  shard ── on_bytes, on_closed, handle_timeout … ──▶ Camera ──▶ Connection ─┬─▶ rtsp::Session
+//!    ▲                                                   │                   └─▶ Receiver ─▶ codec ─▶ sink
+//!    └── poll_output: Resolve, Connect, Send, Close … ───┘
+//! ```
 
-pub mod state;
+mod backoff;
+mod camera;
+mod connection;
+mod failure;
+mod policy;
+mod receiver;
+mod state;
+mod stats;
+mod watch;
 
+pub use camera::{Camera, CameraConfig, Output};
+pub use failure::{ConnectFailure, PeerClose};
+pub use policy::{Policy, Wait};
 pub use state::{Reason, State, Status};
+pub use stats::CameraStats;

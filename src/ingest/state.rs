@@ -56,6 +56,8 @@ pub enum Reason {
     NoVideo,
     /// The video's codec is neither H.264 nor H.265.
     UnsupportedCodec,
+    /// The camera does not offer RTP over its RTSP connection, or asks for TLS.
+    UnsupportedTransport,
     /// The session description could not be understood.
     BadSdp,
     /// The camera sent more than a limit allows: header, body, or bytes that are no frame.

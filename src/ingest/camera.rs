@@ -1,0 +1,397 @@
+//! One camera: from "start" to "stop", through every connection, failure and wait between them.
+//!
+//! ```text
+//!          ┌─────────────────────────── wait ends ───────────────────────────┐
+//!          ▼                                                                 │
+//!  Idle ▶ Resolving ▶ Connecting ▶ Connected (Negotiating ▶ Playing) ──▶ Waiting ──▶ …
+//!                                     │ stop                 failure ▲
+//!                                     ▼                              │
+//!                                  Leaving ▶ Stopped        any failure of any phase
+//! ```
+//! This file is the coordinator: it moves between phases and keeps the [`Status`] true. What happens on a
+//! connection is [`Connection`]'s, what a failure means is [`Failure`]'s.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use super::backoff::Backoff;
+use super::connection::{Connection, Progress};
+use super::failure::{ConnectFailure, Failure, PeerClose};
+use super::policy::Policy;
+use super::state::{Reason, State, Status};
+use super::stats::CameraStats;
+use crate::codec::AccessUnitSink;
+use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
+use crate::rtp::MediaClock;
+use crate::rtsp::{CameraUrl, Credentials, Scheme};
+use crate::time::{Mono, Now};
+
+/// What a camera is and how it is treated.
+#[derive(Debug)]
+pub struct CameraConfig {
+    /// Where it is.
+    pub url: CameraUrl,
+    /// Who we are to it.
+    pub credentials: Option<Credentials>,
+    /// Time-outs and waits.
+    pub policy: Policy,
+}
+
+/// What the camera asks of its surroundings.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output<'a> {
+    /// Resolve a host name and answer with [`Camera::on_resolved`] and the same `attempt`.
+    Resolve {
+        /// The name.
+        host: &'a str,
+        /// The port of the addresses.
+        port: u16,
+        /// To be given back.
+        attempt: u64,
+    },
+    /// Open a TCP connection and answer with [`Camera::on_connected`] or [`Camera::on_connect_failed`].
+    Connect(SocketAddr),
+    /// Send these bytes on the connection.
+    Send(&'a [u8]),
+    /// Close the connection, or give up opening it. No answer is expected, nor understood.
+    Close,
+    /// [`Camera::status`] has changed.
+    StatusChanged,
+    /// After [`Camera::stop`]: the camera is done and may be dropped.
+    Stopped,
+}
+
+/// One camera's state machine. See the module for its shape.
+///
+/// Calls that do not fit the phase (a late answer, say) do nothing.
+#[derive(Debug)]
+pub struct Camera {
+    config: CameraConfig,
+    /// Where the camera is now: the configured URL, or where it redirected us to.
+    target: CameraUrl,
+    phase: Phase,
+    status: Status,
+    backoff: Backoff,
+    attempt: u64,
+    redirects: usize,
+    /// Whether `target` may be told our credentials: not after a redirect to another host.
+    may_log_in: bool,
+    sessions: u64,
+    /// Goes on over all connections, so that timelines are numbered through.
+    clock: MediaClock,
+    stats: CameraStats,
+    requests: VecDeque<Request>,
+    /// Bytes that [`Output::Send`] lends; swapped with the connection's outbox.
+    sending: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Resolving { until: Mono },
+    Connecting { until: Mono, others: VecDeque<SocketAddr> },
+    Connected(Box<Connection>),
+    Waiting { until: Mono },
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    Resolve,
+    Connect(SocketAddr),
+    Close,
+    StatusChanged,
+    Stopped,
+}
+
+impl Camera {
+    /// A camera that has not been started. `seed` spreads its retries and feeds its client nonces.
+    pub fn new(config: CameraConfig, seed: u64, now: Now) -> Self {
+        Self {
+            target: config.url.clone(),
+            config,
+            phase: Phase::Idle,
+            status: Status {
+                state: State::Pending,
+                reason: Reason::None,
+                detail: String::new(),
+                since: now.wall,
+                next_attempt: None,
+            },
+            backoff: Backoff::new(seed),
+            attempt: 0,
+            redirects: 0,
+            may_log_in: true,
+            sessions: 0,
+            clock: MediaClock::new(),
+            stats: CameraStats::default(),
+            requests: VecDeque::with_capacity(8),
+            sending: Vec::new(),
+        }
+    }
+
+    /// Begins the first attempt, or the next one at once: the operator's "restart".
+    pub fn start(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        if let Phase::Connected(connection) = &mut self.phase {
+            connection.end_media(sink);
+        }
+        self.disconnect();
+        self.backoff.reset();
+        self.forget_redirects();
+        self.begin_attempt(now);
+    }
+
+    /// Ends the session politely; [`Output::Stopped`] follows within the policy's `teardown_timeout`.
+    pub fn stop(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        self.enter_state(
+            now,
+            State::Stopping,
+            Reason::Requested,
+            "the stream is being torn down".to_owned(),
+            None,
+        );
+        if let Phase::Connected(connection) = &mut self.phase {
+            connection.leave(now, sink);
+            self.settle(now);
+        } else {
+            self.finish();
+        }
+    }
+
+    /// Addresses for the name that [`Output::Resolve`] gave, or why there are none.
+    pub fn on_resolved(&mut self, now: Now, attempt: u64, answer: Result<Vec<SocketAddr>, String>) {
+        if attempt != self.attempt || !matches!(self.phase, Phase::Resolving { .. }) {
+            return;
+        }
+        match answer {
+            Ok(addresses) => self.connect(now, addresses.into_iter().take(ADDRESSES_MAX).collect(), None),
+            Err(why) => self.fail(now, Failure::Resolve { why }),
+        }
+    }
+
+    /// The connection that [`Output::Connect`] asked for is up.
+    pub fn on_connected(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Connecting { .. }) {
+            return;
+        }
+        let clock = std::mem::take(&mut self.clock);
+        let seed = self.backoff.draw();
+        let credentials = self.config.credentials.as_ref().filter(|_| self.may_log_in);
+        let connection = Connection::open(now, &self.target, credentials, &self.config.policy, clock, seed);
+        self.phase = Phase::Connected(Box::new(connection));
+        self.settle(now);
+    }
+
+    /// The connection that [`Output::Connect`] asked for did not come up. The next address is tried, if any.
+    pub fn on_connect_failed(&mut self, now: Now, failure: ConnectFailure) {
+        if let Phase::Connecting { others, .. } = &mut self.phase {
+            let others = std::mem::take(others);
+            self.connect(now, others, Some(Failure::Connect(failure)));
+        }
+    }
+
+    /// Bytes from the camera, in any portions.
+    pub fn on_bytes(&mut self, now: Now, bytes: &[u8], sink: &mut impl AccessUnitSink) {
+        if let Phase::Connected(connection) = &mut self.phase {
+            connection.receive(now, bytes, &mut self.stats, sink);
+            self.settle(now);
+        }
+    }
+
+    /// The connection ended from outside.
+    pub fn on_closed(&mut self, now: Now, how: PeerClose, sink: &mut impl AccessUnitSink) {
+        if let Phase::Connected(connection) = &mut self.phase {
+            connection.peer_closed(how, sink);
+            self.settle(now);
+        }
+    }
+
+    /// Something in the daemon went wrong at this camera, and was caught: the stream starts anew. The caller aborts
+    /// the open unit.
+    pub fn on_internal_error(&mut self, now: Now) {
+        self.fail(now, Failure::Internal);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Idle | Phase::Stopped => None,
+            Phase::Resolving { until } | Phase::Connecting { until, .. } | Phase::Waiting { until } => {
+                Some(*until)
+            }
+            Phase::Connected(connection) => connection.poll_timeout(),
+        }
+    }
+
+    /// Does what is due at `now`; nothing if nothing is.
+    pub fn handle_timeout(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        if self.poll_timeout().is_none_or(|due| now.mono < due) {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Idle | Phase::Stopped => {}
+            Phase::Resolving { .. } => self.fail(now, Failure::ResolveTimeout),
+            Phase::Connecting { others, .. } => {
+                let others = std::mem::take(others);
+                self.requests.push_back(Request::Close);
+                self.connect(now, others, Some(Failure::Connect(ConnectFailure::TimedOut)));
+            }
+            Phase::Waiting { .. } => self.begin_attempt(now),
+            Phase::Connected(connection) => {
+                connection.handle_timeout(now, sink);
+                self.settle(now);
+            }
+        }
+    }
+
+    /// What to do next, until `None`.
+    pub fn poll_output(&mut self) -> Option<Output<'_>> {
+        match self.requests.pop_front() {
+            Some(Request::Resolve) => Some(Output::Resolve {
+                host: self.target.host(),
+                port: self.target.port(),
+                attempt: self.attempt,
+            }),
+            Some(Request::Connect(address)) => Some(Output::Connect(address)),
+            Some(Request::Close) => Some(Output::Close),
+            Some(Request::StatusChanged) => Some(Output::StatusChanged),
+            Some(Request::Stopped) => Some(Output::Stopped),
+            None => {
+                let Phase::Connected(connection) = &mut self.phase else { return None };
+                self.sending.clear();
+                connection.take_transmit(&mut self.sending);
+                (!self.sending.is_empty()).then_some(Output::Send(&self.sending))
+            }
+        }
+    }
+
+    /// The state, with its reason.
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Counters since the camera was made.
+    pub const fn stats(&self) -> &CameraStats {
+        &self.stats
+    }
+
+    /// Whether an access unit is incomplete: more of it is about to come.
+    pub fn is_unit_open(&self) -> bool {
+        matches!(&self.phase, Phase::Connected(connection) if connection.is_unit_open())
+    }
+
+    fn begin_attempt(&mut self, now: Now) {
+        self.attempt += 1;
+        let detail = format!("connecting to {}:{}", self.target.host(), self.target.port());
+        self.enter_state(now, State::Connecting, self.status.reason, detail, None);
+        if self.target.scheme() == Scheme::Rtsps {
+            return self.fail(now, Failure::TlsNotAvailable);
+        }
+        match self.target.host().parse::<IpAddr>() {
+            Ok(ip) => {
+                let address = SocketAddr::new(ip, self.target.port());
+                self.connect(now, VecDeque::from([address]), None);
+            }
+            Err(_) => {
+                self.phase = Phase::Resolving { until: now.mono + self.config.policy.resolve_timeout };
+                self.requests.push_back(Request::Resolve);
+            }
+        }
+    }
+
+    /// Tries the first of `addresses`; when there is none, the attempt ends with `last`, the latest failure.
+    fn connect(&mut self, now: Now, mut addresses: VecDeque<SocketAddr>, last: Option<Failure>) {
+        let Some(address) = addresses.pop_front() else {
+            return self.fail(now, last.unwrap_or(Failure::NoAddress));
+        };
+        self.phase =
+            Phase::Connecting { until: now.mono + self.config.policy.connect_timeout, others: addresses };
+        self.requests.push_back(Request::Connect(address));
+    }
+
+    /// Draws the consequences of what happened on the connection.
+    fn settle(&mut self, now: Now) {
+        while let Phase::Connected(connection) = &mut self.phase {
+            let Some(progress) = connection.poll_progress() else { break };
+            match progress {
+                Progress::Streaming => self.streaming(now),
+                Progress::Stalled => self.stalled(now),
+                Progress::Stable => self.backoff.reset(),
+                Progress::Redirected { url, keep_credentials } => self.redirect(now, url, keep_credentials),
+                Progress::Failed(failure) => self.fail(now, failure),
+                Progress::Left => self.finish(),
+            }
+        }
+    }
+
+    fn streaming(&mut self, now: Now) {
+        if self.status.state == State::Connecting {
+            self.stats.reconnects = self.sessions;
+            self.sessions += 1;
+        }
+        self.enter_state(now, State::Streaming, Reason::None, String::new(), None);
+    }
+
+    fn stalled(&mut self, now: Now) {
+        let words = Failure::Idle.words(&self.target, &self.config.policy);
+        self.enter_state(now, State::Stalled, Reason::NoVideoData, words, None);
+    }
+
+    fn redirect(&mut self, now: Now, url: CameraUrl, keep_credentials: bool) {
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            return self.fail(now, Failure::TooManyRedirects);
+        }
+        self.disconnect();
+        self.target = url;
+        self.may_log_in &= keep_credentials;
+        self.begin_attempt(now);
+    }
+
+    /// Ends the attempt: the connection goes, the status says why, and the next attempt gets its time.
+    fn fail(&mut self, now: Now, failure: Failure) {
+        if self.status.state == State::Stopping {
+            return self.finish();
+        }
+        self.disconnect();
+        self.stats.failures += 1;
+        let until = now.mono + self.backoff.next_wait(failure.wait(&self.config.policy));
+        let words = failure.words(&self.target, &self.config.policy);
+        self.enter_state(now, failure.state(), failure.reason(), words, Some(until));
+        self.forget_redirects();
+        self.phase = Phase::Waiting { until };
+    }
+
+    fn forget_redirects(&mut self) {
+        self.target = self.config.url.clone();
+        self.redirects = 0;
+        self.may_log_in = true;
+    }
+
+    fn finish(&mut self) {
+        self.disconnect();
+        self.phase = Phase::Stopped;
+        self.requests.push_back(Request::Stopped);
+    }
+
+    /// Leaves whatever connection there is, without a word to the camera. Its media have been ended.
+    fn disconnect(&mut self) {
+        let before = std::mem::replace(&mut self.phase, Phase::Idle);
+        self.requests.retain(|request| !matches!(request, Request::Resolve | Request::Connect(_)));
+        match before {
+            Phase::Connected(connection) => {
+                self.clock = connection.into_clock();
+                self.requests.push_back(Request::Close);
+            }
+            Phase::Connecting { .. } => self.requests.push_back(Request::Close),
+            Phase::Idle | Phase::Resolving { .. } | Phase::Waiting { .. } | Phase::Stopped => {}
+        }
+    }
+
+    fn enter_state(&mut self, now: Now, state: State, reason: Reason, detail: String, next: Option<Mono>) {
+        self.status = Status { state, reason, detail, since: now.wall, next_attempt: next };
+        if !self.requests.contains(&Request::StatusChanged) {
+            self.requests.push_back(Request::StatusChanged);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! One TCP connection to a camera: RTSP and interleaved RTP, from the first byte sent to the last received.
+//!
+//! ```text
+//!  bytes ─▶ Framer ─┬─ text ─▶ Session ─▶ what to send, what was agreed
+//!                   └─ data ─▶ Receiver ─▶ access units ─▶ Watch: do they flow?
+//! ```
+//! Invariant: when [`Progress::Failed`], [`Progress::Redirected`] or [`Progress::Left`] comes out, the media have
+//! been ended: no unit is open in the sink.
+
+use std::collections::VecDeque;
+
+use super::failure::{Failure, PeerClose};
+use super::policy::Policy;
+use super::receiver::Receiver;
+use super::stats::CameraStats;
+use super::watch::{Finding, Watch};
+use crate::codec::AccessUnitSink;
+use crate::rtp::MediaClock;
+use crate::rtsp::{
+    CameraUrl, Channels, Credentials, Event, Framer, Media, Session, SessionConfig, SessionEvent,
+};
+use crate::time::{Mono, Now};
+
+/// What the camera's coordinator has to know.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// The first unit came, or the first after a stall.
+    Streaming,
+    /// No unit came for the idle time-out.
+    Stalled,
+    /// Units have flowed for long enough to forget earlier failures.
+    Stable,
+    /// The camera is elsewhere.
+    Redirected {
+        /// Where.
+        url: CameraUrl,
+        /// Whether our credentials may go there.
+        keep_credentials: bool,
+    },
+    /// The connection is of no more use.
+    Failed(Failure),
+    /// The session was ended as asked.
+    Left,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    framer: Framer,
+    session: Session,
+    media: MediaState,
+    /// From PLAY's answer on.
+    watch: Option<Watch>,
+    report_at: Option<Mono>,
+    policy: Policy,
+    seed: u64,
+    progress: VecDeque<Progress>,
+    is_over: bool,
+}
+
+/// Video cannot be received before it was described; its clock outlives the connection.
+#[derive(Debug)]
+enum MediaState {
+    Undescribed(MediaClock),
+    Described(Box<Receiver>),
+}
+
+impl Connection {
+    /// The connection stands. `seed` decides the client nonces of Digest and our SSRC.
+    pub(super) fn open(
+        now: Now,
+        url: &CameraUrl,
+        credentials: Option<&Credentials>,
+        policy: &Policy,
+        clock: MediaClock,
+        seed: u64,
+    ) -> Self {
+        let config = SessionConfig {
+            reply_timeout: policy.reply_timeout,
+            teardown_timeout: policy.teardown_timeout,
+            ..SessionConfig::default()
+        };
+        let mut session = Session::new(url, credentials, config, seed);
+        session.start(now.mono);
+        Self {
+            framer: Framer::new(),
+            session,
+            media: MediaState::Undescribed(clock),
+            watch: None,
+            report_at: None,
+            policy: policy.clone(),
+            seed,
+            progress: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    /// Bytes from the camera.
+    pub(super) fn receive(
+        &mut self,
+        now: Now,
+        mut bytes: &[u8],
+        stats: &mut CameraStats,
+        sink: &mut impl AccessUnitSink,
+    ) {
+        while !self.is_over {
+            match self.framer.next(&mut bytes) {
+                Ok(Some(event)) => self.on_event(now, event, stats, sink),
+                Ok(None) => break,
+                Err(error) => self.fail(Failure::Framing(error), sink),
+            }
+        }
+        self.note_units(now, stats);
+    }
+
+    /// The connection ended from outside.
+    pub(super) fn peer_closed(&mut self, how: PeerClose, sink: &mut impl AccessUnitSink) {
+        self.fail(Failure::Closed(how), sink);
+    }
+
+    /// Ends the session politely; [`Progress::Left`] follows.
+    pub(super) fn leave(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        self.end_media(sink);
+        self.watch = None;
+        self.report_at = None;
+        self.session.teardown(now.mono);
+        self.on_session_events(now, sink);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        let watch = self.watch.as_ref().map(Watch::poll_timeout);
+        [self.session.poll_timeout(), watch, self.report_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        self.session.handle_timeout(now.mono);
+        self.on_session_events(now, sink);
+        if let Some(finding) = self.watch.as_mut().and_then(|watch| watch.handle_timeout(now.mono)) {
+            self.on_finding(finding, sink);
+        }
+        if self.report_at.is_some_and(|at| at <= now.mono) {
+            self.report_at = Some(now.mono + self.policy.report_interval);
+            if let MediaState::Described(receiver) = &mut self.media {
+                receiver.report(now);
+            }
+        }
+    }
+
+    /// The next thing that the coordinator has to know.
+    pub(super) fn poll_progress(&mut self) -> Option<Progress> {
+        self.progress.pop_front()
+    }
+
+    /// Moves bytes for the camera behind what `out` has.
+    pub(super) fn take_transmit(&mut self, out: &mut Vec<u8>) {
+        if let Some(bytes) = self.session.poll_transmit() {
+            out.extend_from_slice(&bytes);
+        }
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.take_transmit(out);
+        }
+    }
+
+    /// Drops or completes the open unit.
+    pub(super) fn end_media(&mut self, sink: &mut impl AccessUnitSink) {
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.end(sink);
+        }
+    }
+
+    pub(super) fn is_unit_open(&self) -> bool {
+        matches!(&self.media, MediaState::Described(receiver) if receiver.is_unit_open())
+    }
+
+    /// The media clock, for the next connection.
+    pub(super) fn into_clock(self) -> MediaClock {
+        match self.media {
+            MediaState::Undescribed(clock) => clock,
+            MediaState::Described(receiver) => receiver.into_clock(),
+        }
+    }
+
+    fn on_event(
+        &mut self,
+        now: Now,
+        event: Event<'_>,
+        stats: &mut CameraStats,
+        sink: &mut impl AccessUnitSink,
+    ) {
+        match event {
+            Event::Response(response) => {
+                self.session.on_response(&response, now.mono);
+                self.on_session_events(now, sink);
+            }
+            Event::Request(request) => {
+                self.session.on_request(&request);
+                self.on_session_events(now, sink);
+            }
+            Event::DataStart { channel, len } => {
+                if let MediaState::Described(receiver) = &mut self.media {
+                    receiver.frame_begin(channel, len, stats);
+                }
+            }
+            Event::Data(bytes) => {
+                if let MediaState::Described(receiver) = &mut self.media {
+                    receiver.frame_bytes(now, bytes, stats, sink);
+                }
+            }
+            // The packet's own length has ended it.
+            Event::DataEnd => {}
+            Event::Skipped { bytes } => {
+                stats.skipped_bytes += bytes as u64;
+                if let MediaState::Described(receiver) = &mut self.media {
+                    receiver.note_damage();
+                }
+            }
+        }
+    }
+
+    fn on_session_events(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                SessionEvent::Described { media } => self.on_described(&media),
+                SessionEvent::Playing { channels, .. } => self.on_playing(now, channels),
+                SessionEvent::Redirect { url, keep_credentials } => {
+                    self.end(Progress::Redirected { url, keep_credentials }, sink);
+                }
+                SessionEvent::Failed(error) => self.fail(Failure::Session(error), sink),
+                SessionEvent::Closed => self.end(Progress::Left, sink),
+            }
+        }
+    }
+
+    fn on_described(&mut self, media: &Media) {
+        let Some(codec) = media.codec else { return };
+        let MediaState::Undescribed(clock) = &mut self.media else { return };
+        self.framer.set_payload_type(media.payload_type);
+        let receiver = Receiver::new(codec, media, self.session.channels(), std::mem::take(clock), self.seed);
+        self.media = MediaState::Described(Box::new(receiver));
+    }
+
+    fn on_playing(&mut self, now: Now, channels: Channels) {
+        self.framer.set_channels(channels.rtp, channels.rtcp);
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.set_channels(channels);
+        }
+        self.watch = Some(Watch::begin(now.mono, &self.policy));
+        self.report_at = Some(now.mono + self.policy.report_interval);
+    }
+
+    fn note_units(&mut self, now: Now, stats: &mut CameraStats) {
+        let MediaState::Described(receiver) = &mut self.media else { return };
+        receiver.account(now.mono, stats);
+        let Some(watch) = &mut self.watch else { return };
+        match watch.note_units(now.mono, receiver.units()) {
+            Some(Finding::Flowing) => self.progress.push_back(Progress::Streaming),
+            Some(Finding::Stable) => self.progress.push_back(Progress::Stable),
+            Some(Finding::Stalled | Finding::NeverBegan | Finding::Dead) | None => {}
+        }
+    }
+
+    fn on_finding(&mut self, finding: Finding, sink: &mut impl AccessUnitSink) {
+        match finding {
+            Finding::Flowing | Finding::Stable => {}
+            Finding::Stalled => self.progress.push_back(Progress::Stalled),
+            Finding::NeverBegan if self.units_outgrew_the_limit() => self.fail(Failure::UnitsTooLarge, sink),
+            Finding::NeverBegan => self.fail(Failure::NoFirstFrame, sink),
+            Finding::Dead => self.fail(Failure::Idle, sink),
+        }
+    }
+
+    fn units_outgrew_the_limit(&self) -> bool {
+        matches!(&self.media, MediaState::Described(receiver) if receiver.oversized_units() > 0)
+    }
+
+    fn fail(&mut self, failure: Failure, sink: &mut impl AccessUnitSink) {
+        self.end(Progress::Failed(failure), sink);
+    }
+
+    /// Nothing more comes out of this connection.
+    fn end(&mut self, last: Progress, sink: &mut impl AccessUnitSink) {
+        if !self.is_over {
+            self.is_over = true;
+            self.end_media(sink);
+            self.progress.push_back(last);
+        }
+    }
+}

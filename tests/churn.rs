@@ -1,0 +1,99 @@
+//! Promise: cameras come and go while others stream, and nothing is left over.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs;
+
+use rustix::process::{Pid, Signal};
+use support::{Lab, SOON, Tap};
+
+const STEADY: usize = 8;
+const ROUNDS: usize = 200;
+
+#[test]
+fn adding_and_removing_200_times_disturbs_nobody_and_leaves_nothing() {
+    let lab = Lab::new("churn");
+    let mut daemon = lab.daemon(&[]);
+    let cameras = lab.cameras(&["--cameras", "16", "--bitrate", "1M"]);
+    let steady: Vec<String> = (0..STEADY).map(|index| format!("cam{index}")).collect();
+    for id in &steady {
+        lab.setup(id, &cameras.url(id));
+    }
+    let mut arguments = vec!["--stamp", "--json", "--from", "oldest"];
+    arguments.extend(steady.iter().map(String::as_str));
+    let mut tap: Tap = lab.tap(&arguments).into();
+    tap.take_records(STEADY * 25, SOON);
+    // One round first: what is allocated once, is.
+    let watch = lab.watch();
+    round(&lab, &watch, &cameras, 0);
+    let before = Footprint::of(daemon.pid());
+
+    for number in 1..=ROUNDS {
+        round(&lab, &watch, &cameras, number);
+    }
+
+    tap.take_records(STEADY * 25, SOON);
+    let after = Footprint::of(daemon.pid());
+    assert_eq!(after.files, before.files, "open files");
+    assert_eq!(after.threads, before.threads, "threads");
+    assert_eq!(after.memfds, before.memfds, "shared segments");
+    // The allocator may keep a little: ten KiB for each of two hundred streams.
+    assert!(
+        after.resident_kib <= before.resident_kib + 2048,
+        "{} KiB, then {} KiB",
+        before.resident_kib,
+        after.resident_kib
+    );
+
+    tap.process.signal(Signal::TERM);
+    assert!(tap.process.wait_for_end(SOON).success(), "a steady stream lost units");
+    for (id, summary) in tap.summaries() {
+        assert_eq!(summary["lost"], 0, "{id}");
+        assert_eq!(summary["stamp_errors"], 0, "{id}");
+    }
+    assert!(daemon.terminate().success());
+}
+
+/// Adds a stream and removes it: at once, or when it streams, so that every phase of a connection is cut.
+fn round(lab: &Lab, watch: &support::Process, cameras: &support::Cameras, number: usize) {
+    let id = format!("guest{number}");
+    lab.setup(&id, &cameras.url(&format!("cam{}", 8 + number % 8)));
+    if number % 2 == 0 {
+        watch.wait_for_line("that the guest streams", SOON, |line| {
+            line.contains(&id) && line.contains("STREAMING")
+        });
+    }
+    let output = lab.ctl(&["teardown", &id]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    watch
+        .wait_for_line("that the guest is gone", SOON, |line| line.contains(&id) && line.contains("REMOVED"));
+}
+
+#[derive(Debug)]
+struct Footprint {
+    files: usize,
+    memfds: usize,
+    threads: usize,
+    resident_kib: u64,
+}
+
+impl Footprint {
+    fn of(pid: Pid) -> Self {
+        let proc = format!("/proc/{}", pid.as_raw_nonzero());
+        let links: Vec<_> = fs::read_dir(format!("{proc}/fd"))
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .collect();
+        let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+        // Shared segments are counted as memfds; this is what the daemon keeps for itself.
+        let resident = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        Self {
+            files: links.len(),
+            memfds: links.iter().filter(|link| link.to_string_lossy().contains("memfd:")).count(),
+            threads: fs::read_dir(format!("{proc}/task")).unwrap().count(),
+            resident_kib: resident.trim().trim_end_matches(" kB").parse().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Promise: a reader gets every access unit of many cameras, once, in order and intact.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Lab, SOON, Tap};
+
+const CAMERAS: usize = 32;
+const SECONDS: usize = 30;
+const FPS: usize = 25;
+
+#[test]
+fn one_session_reads_every_unit_of_32_cameras() {
+    let lab = Lab::new("load");
+    let mut daemon = lab.daemon(&[]);
+    let cameras = lab.cameras(&["--cameras", &CAMERAS.to_string(), "--bitrate", "4M"]);
+    let ids: Vec<String> = (0..CAMERAS).map(|index| format!("cam{index}")).collect();
+    for id in &ids {
+        lab.setup(id, &cameras.url(id));
+    }
+
+    let duration = SECONDS.to_string();
+    let mut arguments = vec!["--stamp", "--json", "--from", "oldest", "--duration", &duration];
+    arguments.extend(ids.iter().map(String::as_str));
+    let mut tap: Tap = lab.tap(&arguments).into();
+    let status = tap.process.wait_for_end(Duration::from_secs(SECONDS as u64) + SOON);
+    let summaries = tap.summaries();
+
+    assert!(status.success(), "vms-tap: {status}\n{summaries:#?}");
+    assert_eq!(summaries.len(), CAMERAS);
+    for (id, summary) in &summaries {
+        let units = summary["units"].as_u64().unwrap();
+        // The camera may have started a moment after the reader, and the last unit may be on its way.
+        assert!(units >= (FPS * (SECONDS - 2)) as u64, "{id}: {units} units");
+        for counter in ["lost", "rejected", "skipped", "stamp_errors"] {
+            assert_eq!(summary[counter], 0, "{id}: {counter}\n{summary:#}");
+        }
+        let bits = summary["bytes"].as_u64().unwrap() * 8;
+        assert!(bits >= 3_500_000 * (SECONDS as u64 - 2), "{id}: {bits} bits only");
+    }
+    assert!(daemon.terminate().success());
+}

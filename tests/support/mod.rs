@@ -1,0 +1,348 @@
+//! The laboratory of the end-to-end tests: real processes in a directory of their own, each killed at the test's end.
+//!
+//! Nothing here sleeps. A test waits for a line that a program prints, or for its end, with a bound.
+
+#![expect(clippy::unwrap_used, reason = "a laboratory that cannot be set up has failed the test")]
+#![allow(dead_code, reason = "each test file uses its own part of the laboratory")]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+
+/// How long anything that should happen soon may take, on a loaded machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// A directory with the sockets of one daemon, removed at the end.
+pub struct Lab {
+    pub dir: PathBuf,
+}
+
+impl Lab {
+    pub fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vms-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        Self { dir }
+    }
+
+    /// Starts the daemon and returns when it listens.
+    pub fn daemon(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(program("vms-media"));
+        command
+            .arg("--listen")
+            .arg(format!("unix:{}", self.control_socket()))
+            .arg("--ring-socket")
+            .arg(self.ring_socket())
+            .args(arguments)
+            .env("VMS_LOG", "debug");
+        let daemon = Process::spawn("vms-media", command);
+        daemon.wait_for_log("ready");
+        daemon
+    }
+
+    pub fn control_socket(&self) -> String {
+        self.path("control.sock")
+    }
+
+    pub fn ring_socket(&self) -> String {
+        self.path("ring.sock")
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Starts simulated cameras on a free port.
+    pub fn cameras(&self, arguments: &[&str]) -> Cameras {
+        let mut command = Command::new(program("vms-camsim"));
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        let process = Process::spawn("vms-camsim", command);
+        let line = process.wait_for_line("its address", SOON, |line| line.contains("listening on "));
+        let address = line.rsplit(' ').next().unwrap().to_owned();
+        Cameras { process, address }
+    }
+
+    /// Starts `vms-tap`.
+    pub fn tap(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(program("vms-tap"));
+        command.arg("--ring-socket").arg(self.ring_socket()).args(arguments);
+        Process::spawn("vms-tap", command)
+    }
+
+    /// Runs `vms-ctl` to its end.
+    pub fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = self.ctl_command();
+        command.args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs `vms-ctl … --json`, which must succeed, and parses what it prints.
+    pub fn ctl_json(&self, arguments: &[&str]) -> Value {
+        let output = self.ctl(&[arguments, &["--json"]].concat());
+        assert!(
+            output.status.success(),
+            "vms-ctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Sets a stream up; it must be accepted.
+    pub fn setup(&self, id: &str, url: &str) {
+        let output = self.ctl(&["setup", id, url]);
+        assert!(output.status.success(), "setup {id}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Starts `vms-ctl watch --json`: a line an event.
+    pub fn watch(&self) -> Process {
+        let mut command = self.ctl_command();
+        command.args(["watch", "--json"]);
+        Process::spawn("vms-ctl watch", command)
+    }
+
+    fn ctl_command(&self) -> Command {
+        let mut command = Command::new(program("vms-ctl"));
+        command.arg("--server").arg(format!("unix:{}", self.control_socket()));
+        command
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Simulated cameras that run.
+pub struct Cameras {
+    pub process: Process,
+    /// `HOST:PORT`
+    pub address: String,
+}
+
+impl Cameras {
+    pub fn url(&self, path: &str) -> String {
+        format!("rtsp://{}/{path}", self.address)
+    }
+}
+
+/// A child process whose output is collected line by line; killed when dropped.
+pub struct Process {
+    name: &'static str,
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    log: Arc<Mutex<VecDeque<String>>>,
+}
+
+impl Process {
+    pub fn spawn(name: &'static str, mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        let stdout = collect(child.stdout.take().unwrap(), "out", &log);
+        let stderr = collect(child.stderr.take().unwrap(), "err", &log);
+        Self { name, child, stdout, stderr, log }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The next line on standard output, or `None` at its end or after `bound`.
+    pub fn next_line(&self, bound: Duration) -> Option<String> {
+        self.stdout.recv_timeout(bound).ok()
+    }
+
+    /// The first line on standard output that satisfies `wanted`; lines before it are dropped.
+    pub fn wait_for_line(&self, what: &str, bound: Duration, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait(&self.stdout, what, bound, wanted)
+    }
+
+    /// The first line on standard error that contains `text`.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        self.wait(&self.stderr, text, SOON, |line| line.contains(text))
+    }
+
+    fn wait(
+        &self,
+        lines: &Receiver<String>,
+        what: &str,
+        bound: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
+        let end = now() + bound;
+        loop {
+            match lines.recv_timeout(end.saturating_duration_since(now())) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} did not print {what} within {bound:?}", self.name)
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("{} ended before it printed {what}", self.name),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Asks the process to end and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait_for_end(SOON)
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_end(&mut self, bound: Duration) -> ExitStatus {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            return status;
+        }
+        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty()).unwrap();
+        let timeout = bound.try_into().unwrap();
+        let ready = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)).unwrap();
+        assert!(ready == 1, "{} is still running after {bound:?}", self.name);
+        self.child.wait().unwrap()
+    }
+
+    /// What the process has printed so far and nobody has taken, without waiting.
+    pub fn rest(&self) -> Vec<String> {
+        self.stdout.iter().collect()
+    }
+
+    /// Everything that was printed lately, on either stream.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().iter().fold(String::new(), |all, line| all + line + "\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            eprintln!("--- last lines of {}", self.name);
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// Sends a child's lines to the test, and keeps the last thousand for the report of a failure.
+fn collect(
+    stream: impl Read + Send + 'static,
+    tag: &'static str,
+    log: &Arc<Mutex<VecDeque<String>>>,
+) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut kept = log.lock().unwrap();
+            if kept.len() == 1000 {
+                kept.pop_front();
+            }
+            kept.push_back(format!("{tag}: {line}"));
+            drop(kept);
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// A program of the workspace, built beside the daemon.
+pub fn program(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_vms-media")).with_file_name(name);
+    assert!(path.exists(), "{} is not built: run `cargo build --workspace --bins` first", path.display());
+    path
+}
+
+/// Runs another's program to its end, which must be a success, and gives its standard output.
+pub fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
+    let output = Command::new(name)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{name} does not start ({error}): ./tools/test installs it"));
+    assert!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[expect(clippy::disallowed_methods, reason = "the bound of a wait for a real process")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// A `vms-tap --json` and what it has printed.
+pub struct Tap {
+    pub process: Process,
+    records: Vec<Value>,
+    summaries: BTreeMap<String, Value>,
+}
+
+impl From<Process> for Tap {
+    fn from(process: Process) -> Self {
+        Self { process, records: Vec::new(), summaries: BTreeMap::new() }
+    }
+}
+
+impl Tap {
+    /// Waits for `count` more records and gives them.
+    pub fn take_records(&mut self, count: usize, bound: Duration) -> &[Value] {
+        let from = self.records.len();
+        let end = now() + bound;
+        while self.records.len() < from + count {
+            let left = end.saturating_duration_since(now());
+            let Some(line) = self.process.next_line(left) else {
+                panic!("vms-tap printed {} of {count} records within {bound:?}", self.records.len() - from)
+            };
+            self.take(&line);
+        }
+        &self.records[from..]
+    }
+
+    /// Takes what has been printed already and tells how many records it was.
+    pub fn take_what_is_there(&mut self) -> usize {
+        let from = self.records.len();
+        while let Some(line) = self.process.next_line(Duration::ZERO) {
+            self.take(&line);
+        }
+        self.records.len() - from
+    }
+
+    /// All records that were taken.
+    pub fn history(&self) -> &[Value] {
+        &self.records
+    }
+
+    /// After the end: the summary of each stream.
+    pub fn summaries(&mut self) -> BTreeMap<String, Value> {
+        for line in self.process.rest() {
+            self.take(&line);
+        }
+        std::mem::take(&mut self.summaries)
+    }
+
+    fn take(&mut self, line: &str) {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        if value["type"] == "summary" {
+            self.summaries.insert(value["id"].as_str().unwrap().to_owned(), value);
+        } else {
+            self.records.push(value);
+        }
+    }
+}
