@@ -215,8 +215,12 @@ impl Framer {
         }
     }
 
+    /// Begins what the lead was judged to be. Invariant: `verdict` is `Frame` or `Text`, and a lead that is a
+    /// frame has a whole header.
     fn begin<'a>(&mut self, verdict: Verdict) -> Step<'a> {
-        if let (Verdict::Frame, Some([_, channel, high, low])) = (verdict, self.lead.frame_header()) {
+        if verdict == Verdict::Frame
+            && let Some([_, channel, high, low]) = self.lead.take_frame_header()
+        {
             return self.begin_frame(channel, u16::from_be_bytes([high, low]));
         }
         self.text.begin(self.lead.bytes());
@@ -309,7 +313,7 @@ impl Lead {
     }
 
     /// Takes the header off a lead that was judged to be a frame; what stays is payload.
-    fn frame_header(&mut self) -> Option<[u8; FRAME_HEADER_LEN]> {
+    fn take_frame_header(&mut self) -> Option<[u8; FRAME_HEADER_LEN]> {
         let header = *self.bytes().first_chunk::<FRAME_HEADER_LEN>()?;
         self.bytes.rotate_left(FRAME_HEADER_LEN);
         self.len -= FRAME_HEADER_LEN;
