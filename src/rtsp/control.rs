@@ -111,7 +111,8 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// Replaces values whose key looks like that of a secret with `***`, for printing. Understands
-/// `?user=a&password=b` and the path style of XM and Dahua, `/user=a_password=b_channel=1`.
+/// `?user=a&password=b` and the path style of XM and Dahua, `/user=a_password=b_channel=1`, and hides the user
+/// information of a whole URI.
 ///
 /// A hidden value reaches to the next `&` of the query or `/` of the path, further than it may have to:
 /// passwords contain every other delimiter.
@@ -131,6 +132,13 @@ fn redact_parts(printed: &mut String, text: &str, delimiter: char) {
         if index > 0 {
             printed.push(delimiter);
         }
+        let part = match part.rsplit_once('@') {
+            Some((_, after)) if delimiter == '/' => {
+                printed.push_str("***@");
+                after
+            }
+            _ => part,
+        };
         let secret_start = part
             .match_indices(['=', ':'])
             .find(|(at, _)| part.get(..*at).is_some_and(is_secret_key))
@@ -248,6 +256,12 @@ mod tests {
                 prop_assert!(uri.starts_with("rtsp://cam:8554/") || uri.starts_with("rtsp://cam:8554?"), "{}", uri);
                 prop_assert!(uri.bytes().all(|b| b.is_ascii_graphic()), "{}", uri);
             }
+        }
+
+        #[test]
+        fn userinfo_is_hidden(before in "[!-.0-~]{0,9}", after in "[!-.0->A-~]{0,9}") {
+            let printed = redacted(&format!("rtsp://{}CANARY{after}@cam/x", before.replace('?', "")));
+            prop_assert!(!printed.contains("CANARY"), "{}", printed);
         }
 
         #[test]

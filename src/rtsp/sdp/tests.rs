@@ -127,6 +127,15 @@ fn what_is_wrong_is_told_apart() {
 }
 
 #[test]
+fn debug_prints_no_password_of_a_control() {
+    let sdp = parsed(
+        "v=0\na=control:rtsp://u:canary@cam/x\nm=video 0 RTP/AVP 96\n\
+         a=control:rtsp://cam/user=canary_password=canary_channel=1/t1\n",
+    );
+    assert!(!format!("{sdp:?}").contains("canary"), "{sdp:?}");
+}
+
+#[test]
 fn sections_and_formats_are_limited() {
     let many = format!("v=0\n{}", "m=audio 0 RTP/AVP 0\na=control:x\n".repeat(100_000));
     assert_eq!(parsed(&many).media.len(), SDP_MEDIA_MAX);

@@ -330,6 +330,13 @@ fn row17_teardown_is_said_whenever_the_camera_holds_a_session() {
 }
 
 #[test]
+fn answers_to_nothing_are_dropped() {
+    let mut camera = Talk::playing("");
+    camera.session.on_response(&Response { status: 500, ..Response::default() }, camera.now);
+    assert_eq!((camera.event(), camera.sent().as_str()), (None, ""));
+}
+
+#[test]
 fn debug_prints_no_secret() {
     let mut camera = Talk::asked_to_describe("rtsp://canary:canary@cam/x?password=canary");
     camera.reply(401, "WWW-Authenticate: Basic realm=\"c\"\r\n");
@@ -442,11 +449,4 @@ impl Talk {
     fn all_events(&mut self) -> Vec<SessionEvent> {
         std::iter::from_fn(|| self.event()).collect()
     }
-}
-
-#[test]
-fn answers_to_nothing_are_dropped() {
-    let mut camera = Talk::playing("");
-    camera.session.on_response(&Response { status: 500, ..Response::default() }, camera.now);
-    assert_eq!((camera.event(), camera.sent().as_str()), (None, ""));
 }
