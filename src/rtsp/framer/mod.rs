@@ -73,7 +73,7 @@ pub enum FramerError {
     /// no frame found in {skipped} bytes
     #[error("no frame found in {skipped} bytes")]
     OutOfStep {
-        /// Bytes skipped since the last frame that another one followed.
+        /// Bytes skipped since the last frame or message.
         skipped: usize,
     },
 }
@@ -88,7 +88,7 @@ pub struct Framer {
     text: TextGatherer,
     /// Skipped and not yet told.
     skipped: usize,
-    /// Skipped since the stream was last certainly in step.
+    /// Skipped since the last frame or message.
     searched: usize,
 }
 
@@ -230,10 +230,7 @@ impl Framer {
     }
 
     fn begin_frame<'a>(&mut self, channel: u8, len: u16) -> Step<'a> {
-        if matches!(self.state, State::InStep) {
-            // The frame before ended where this one begins, so that one was real too.
-            self.searched = 0;
-        }
+        self.searched = 0;
         self.state = State::Payload { left: usize::from(len) };
         Step::Event(Event::DataStart { channel, len })
     }

@@ -30,6 +30,16 @@ fn row1_garbage_between_frames_costs_no_frame() {
 }
 
 #[test]
+fn row1_garbage_after_every_frame_never_ends_the_connection() {
+    let block = [&frame(0, &rtp(1, 20))[..], &[b'x'; 1000]].concat();
+    let mut framer = agreed();
+    for _ in 0..2 * RTSP_RESYNC_LEN_MAX / 1000 {
+        let mut input = &block[..];
+        while framer.next(&mut input).unwrap().is_some() {}
+    }
+}
+
+#[test]
 fn row2_a_frame_cut_short_costs_its_neighbour_only() {
     let mut cut = frame(0, &rtp(1, 400));
     cut.truncate(300);
