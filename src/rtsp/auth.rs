@@ -37,7 +37,7 @@ pub enum AuthError {
 pub struct Authenticator {
     credentials: Option<Credentials>,
     client: Option<PasswordClient>,
-    /// Authorized requests refused since one was accepted, a stale nonce not counted.
+    /// Requests refused since one was accepted, a stale nonce not counted.
     refused: u32,
     /// Stale nonces since a request was accepted.
     stale: u32,
@@ -75,18 +75,22 @@ impl Authenticator {
         }
     }
 
-    /// Takes the challenges of a 401. `authorized`: the refused request carried an `Authorization`.
-    /// `Ok`: send the request again.
-    pub fn challenged(&mut self, headers: &Headers, authorized: bool) -> Result<(), AuthError> {
+    /// Takes the challenges of a 401. `Ok`: send the request again.
+    ///
+    /// Every challenge after the first counts as a refusal, since requests are authorized from then on. It
+    /// counts even if no `Authorization` could be made (a nonce that cannot be quoted), so that the two of us
+    /// cannot go round in circles.
+    pub fn challenged(&mut self, headers: &Headers) -> Result<(), AuthError> {
         let strongest = strongest(headers);
-        let realm = strongest.as_ref().map(|client| realm(client).to_owned());
+        let realm = strongest.as_ref().map(|client| realm(client).chars().take(REALM_LEN_MAX).collect());
+        let is_answered = self.client.is_some();
         if self.credentials.is_none() {
             return Err(AuthError::NoCredentials { realm });
         }
         let Some(strongest) = strongest else {
-            return Err(if authorized { AuthError::Refused { realm } } else { AuthError::Unsupported });
+            return Err(if is_answered { AuthError::Refused { realm } } else { AuthError::Unsupported });
         };
-        if authorized {
+        if is_answered {
             self.count(&strongest);
         }
         if self.refused >= REFUSED_MAX || self.stale >= STALE_MAX || self.is_downgrade(&strongest) {
@@ -96,7 +100,7 @@ impl Authenticator {
         Ok(())
     }
 
-    /// An authorized request was carried out: what was refused before is forgotten.
+    /// A request was carried out: what was refused before is forgotten.
     pub fn accepted(&mut self) {
         self.refused = 0;
         self.stale = 0;
@@ -195,6 +199,8 @@ const ALGORITHMS: [&str; 6] =
     ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
 /// Tries with the same password. The second allows for a nonce that ran out without the camera saying so.
 const REFUSED_MAX: u32 = 2;
+/// Characters of a realm that are kept for a person to read.
+const REALM_LEN_MAX: usize = 64;
 /// Stale nonces in a row before the camera is taken to mean "no".
 const STALE_MAX: u32 = 4;
 

@@ -96,13 +96,23 @@ fn strip_scheme(text: &str) -> Option<&str> {
         .and_then(|scheme| text.get(scheme.len()..))
 }
 
-/// Makes a camera's text fit for a request line: no control characters, blanks encoded.
-fn clean(text: &str) -> String {
-    text.trim().chars().filter(|c| !c.is_control()).collect::<String>().replace(' ', "%20")
+/// Makes a text fit for a request line and for the quotes of Digest: no control characters, blanks and
+/// everything beyond ASCII percent-encoded, the rest as it is.
+pub(super) fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    for byte in text.trim().bytes() {
+        match byte {
+            b'!'..=b'~' => cleaned.push(char::from(byte)),
+            b' ' | 0x80.. => cleaned.push_str(&format!("%{byte:02X}")),
+            0..=0x1f | 0x7f => {}
+        }
+    }
+    cleaned
 }
 
 /// Replaces values whose key looks like that of a secret with `***`, for printing. Understands
-/// `?user=a&password=b` and the path style of XM and Dahua, `/user=a_password=b_channel=1`.
+/// `?user=a&password=b` and the path style of XM and Dahua, `/user=a_password=b_channel=1`, and hides the user
+/// information of a whole URI.
 ///
 /// A hidden value reaches to the next `&` of the query or `/` of the path, further than it may have to:
 /// passwords contain every other delimiter.
@@ -122,6 +132,13 @@ fn redact_parts(printed: &mut String, text: &str, delimiter: char) {
         if index > 0 {
             printed.push(delimiter);
         }
+        let part = match part.rsplit_once('@') {
+            Some((_, after)) if delimiter == '/' => {
+                printed.push_str("***@");
+                after
+            }
+            _ => part,
+        };
         let secret_start = part
             .match_indices(['=', ':'])
             .find(|(at, _)| part.get(..*at).is_some_and(is_secret_key))
@@ -161,6 +178,8 @@ const SECRET_WORDS: [&str; 14] = [
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn resolve(
@@ -226,5 +245,32 @@ mod tests {
     #[test]
     fn a_control_cannot_split_the_request_line() {
         assert_eq!(media("rtsp://cam/x", None, Some("t 1\u{7}")), "rtsp://cam/x/t%201");
+        assert_eq!(media("rtsp://cam/x", None, Some("\u{e9}")), "rtsp://cam/x/%C3%A9");
+    }
+    proptest! {
+        /// Whatever a camera writes, requests go to the connection's host and fit on one line.
+        #[test]
+        fn any_control_stays_on_the_connection(base in uri(), session in uri(), media in uri()) {
+            let (aggregate, media) = resolve("rtsp://cam:8554/x", Some(&base), Some(&session), Some(&media));
+            for uri in [aggregate, media] {
+                prop_assert!(uri.starts_with("rtsp://cam:8554/") || uri.starts_with("rtsp://cam:8554?"), "{}", uri);
+                prop_assert!(uri.bytes().all(|b| b.is_ascii_graphic()), "{}", uri);
+            }
+        }
+
+        #[test]
+        fn userinfo_is_hidden(before in "[!-.0-~]{0,9}", after in "[!-.0->A-~]{0,9}") {
+            let printed = redacted(&format!("rtsp://{}CANARY{after}@cam/x", before.replace('?', "")));
+            prop_assert!(!printed.contains("CANARY"), "{}", printed);
+        }
+
+        #[test]
+        fn any_text_is_redacted_without_panic(text in "\\PC{0,80}") {
+            let _ = redacted(&text);
+        }
+    }
+
+    fn uri() -> impl Strategy<Value = String> {
+        prop_oneof!["(rtsp://)?[a-z0-9.:@\\[\\]/?*%]{0,30}", "\\PC{0,40}", Just("*".to_owned())]
     }
 }

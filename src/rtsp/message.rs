@@ -2,8 +2,13 @@
 //!
 //! The framer gathers a head and calls [`Head::parse`]. What a message means is the session's business.
 
+use std::fmt;
+
 /// The header lines of one message in the order they came. Names compare without regard to case.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// `Debug` of headers and messages prints no values and no bodies: cameras repeat URLs in them, and some URLs
+/// hold a password.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(String, String)>);
 
 impl Headers {
@@ -42,7 +47,7 @@ impl Headers {
 }
 
 /// A camera's answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// Status code; 0 from cameras that answer `RTSP/1.0 0` and mean success.
     pub status: u16,
@@ -65,7 +70,7 @@ impl Response {
 }
 
 /// A request that the camera sends us (some ask `OPTIONS` or `GET_PARAMETER` while they play).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Method as it was spelled.
     pub method: String,
@@ -75,6 +80,32 @@ pub struct Request {
     pub headers: Headers,
     /// Body, at most [`RTSP_BODY_LEN_MAX`](crate::limits::RTSP_BODY_LEN_MAX) bytes.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("headers", &self.headers)
+            .field("body_len", &self.body.len())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("headers", &self.headers)
+            .field("body_len", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// A start line with its headers; the body, if any, is still to come.
@@ -174,5 +205,16 @@ mod tests {
         assert!(matches!(Head::parse(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n"),
             Some(Head::Request(r)) if r.method == "OPTIONS" && r.uri == "*"));
         assert!(Head::parse(b"OPTIONS *\r\n\r\n").is_none());
+    }
+
+    #[test]
+    fn debug_prints_no_url_that_a_camera_repeats() {
+        let head =
+            Head::parse(b"RTSP/1.0 200 OK\r\nContent-Base: rtsp://cam/user=canary_password=canary\r\n\r\n");
+        let Some(Head::Response(mut response)) = head else { panic!("no response") };
+        response.body = b"a=control:rtsp://u:canary@cam/x".to_vec();
+        let request = Head::parse(b"ANNOUNCE rtsp://cam/user=canary RTSP/1.0\r\nX: canary\r\n\r\n");
+        let printed = format!("{response:?} {request:?}");
+        assert!(printed.contains("Content-Base") && !printed.contains("canary"), "{printed}");
     }
 }

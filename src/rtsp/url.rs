@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 
 use secrecy::SecretString;
 
-use super::control::redacted;
+use super::control::{clean, redacted};
 use crate::limits::URL_LEN_MAX;
 
 /// How the camera is to be spoken to.
@@ -64,7 +64,7 @@ pub struct CameraUrl {
     port: u16,
     /// Whether the text named the port: requests repeat the URL the way it was written.
     port_is_written: bool,
-    /// Path and query as written, starting with `/` or `?`.
+    /// Path and query as written but ASCII, starting with `/` or `?`.
     path: String,
 }
 
@@ -121,7 +121,7 @@ impl CameraUrl {
             host,
             port: written_port.unwrap_or(scheme.port()),
             port_is_written: written_port.is_some(),
-            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
+            path: if path.is_empty() { "/".to_owned() } else { clean(path) },
         };
         Ok((url, userinfo.and_then(parse_userinfo)))
     }
@@ -290,6 +290,7 @@ const SCHEME_LEN_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -309,6 +310,7 @@ mod tests {
         assert_eq!((url.scheme(), url.host(), url.port(), none), (Scheme::Rtsp, "cam.lan", 554, None));
         assert_eq!(url.request_uri(), "rtsp://cam.lan/Streaming/Channels/101?a=b");
         assert_eq!(parsed("RTSP://h:8554").0.request_uri(), "rtsp://h:8554/");
+        assert_eq!(parsed("rtsp://h/\u{e9}").0.request_uri(), "rtsp://h/%C3%A9");
         assert_eq!(parsed("rtsp://h?x=1#frag").0.request_uri(), "rtsp://h?x=1");
         let (tls, _) = parsed("rtsps://h/x");
         assert_eq!((tls.scheme(), tls.port()), (Scheme::Rtsps, 322));
@@ -375,5 +377,24 @@ mod tests {
         let (url, _) = parsed("rtsp://h/cam/realmonitor?channel=1&subtype=0&pwd=canary");
         assert_eq!(url.to_string(), "rtsp://h/cam/realmonitor?channel=1&subtype=0&pwd=***");
         assert!(url.request_uri().contains("canary"));
+    }
+    proptest! {
+        /// No userinfo of any kind is printed, whether the text is accepted or not.
+        #[test]
+        fn no_password_is_printed(before in "[a-z]{0,4}", after in "[!-~]{0,6}", path in "[ -~]{0,20}") {
+            let printed = match CameraUrl::parse(&format!("rtsp://u:{before}CANARY{after}@cam/{path}")) {
+                Ok((url, credentials)) => format!("{url} {url:?} {credentials:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            prop_assert!(!printed.contains("CANARY"), "{}", printed);
+        }
+
+        /// What is parsed is sent so that it parses to the same again.
+        #[test]
+        fn a_request_uri_is_a_url(text in "rtsp://[a-z0-9.:\\[\\]@%]{1,20}[ -~]{0,30}") {
+            if let Ok((url, _)) = CameraUrl::parse(&text) {
+                prop_assert_eq!(CameraUrl::parse(&url.request_uri()).map(|(again, _)| again), Ok(url));
+            }
+        }
     }
 }

@@ -73,7 +73,7 @@ pub enum FramerError {
     /// no frame found in {skipped} bytes
     #[error("no frame found in {skipped} bytes")]
     OutOfStep {
-        /// Bytes skipped since the last frame that another one followed.
+        /// Bytes skipped since the last frame or message.
         skipped: usize,
     },
 }
@@ -88,7 +88,7 @@ pub struct Framer {
     text: TextGatherer,
     /// Skipped and not yet told.
     skipped: usize,
-    /// Skipped since the stream was last certainly in step.
+    /// Skipped since the last frame or message.
     searched: usize,
 }
 
@@ -215,8 +215,12 @@ impl Framer {
         }
     }
 
+    /// Begins what the lead was judged to be. Invariant: `verdict` is `Frame` or `Text`, and a lead that is a
+    /// frame has a whole header.
     fn begin<'a>(&mut self, verdict: Verdict) -> Step<'a> {
-        if let (Verdict::Frame, Some([_, channel, high, low])) = (verdict, self.lead.frame_header()) {
+        if verdict == Verdict::Frame
+            && let Some([_, channel, high, low]) = self.lead.take_frame_header()
+        {
             return self.begin_frame(channel, u16::from_be_bytes([high, low]));
         }
         self.text.begin(self.lead.bytes());
@@ -226,10 +230,7 @@ impl Framer {
     }
 
     fn begin_frame<'a>(&mut self, channel: u8, len: u16) -> Step<'a> {
-        if matches!(self.state, State::InStep) {
-            // The frame before ended where this one begins, so that one was real too.
-            self.searched = 0;
-        }
+        self.searched = 0;
         self.state = State::Payload { left: usize::from(len) };
         Step::Event(Event::DataStart { channel, len })
     }
@@ -309,7 +310,7 @@ impl Lead {
     }
 
     /// Takes the header off a lead that was judged to be a frame; what stays is payload.
-    fn frame_header(&mut self) -> Option<[u8; FRAME_HEADER_LEN]> {
+    fn take_frame_header(&mut self) -> Option<[u8; FRAME_HEADER_LEN]> {
         let header = *self.bytes().first_chunk::<FRAME_HEADER_LEN>()?;
         self.bytes.rotate_left(FRAME_HEADER_LEN);
         self.len -= FRAME_HEADER_LEN;

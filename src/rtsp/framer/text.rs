@@ -113,6 +113,14 @@ impl TextGatherer {
     }
 }
 
+#[cfg(test)]
+impl TextGatherer {
+    /// Bytes of memory held for text.
+    pub(super) fn capacity(&self) -> usize {
+        self.head.capacity() + self.body.as_ref().map_or(0, |body| body.bytes.capacity())
+    }
+}
+
 impl Body {
     fn into_event<'a>(self) -> Event<'a> {
         match self.head {

@@ -6,13 +6,15 @@
 mod sprop;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::num::NonZeroU32;
 
+use super::control::redacted;
 use crate::codec::Codec;
 use crate::limits::{SDP_FORMATS_MAX, SDP_MEDIA_MAX};
 
 /// What a camera described.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct SessionDescription {
     /// The session's `a=control`.
     pub control: Option<String>,
@@ -21,7 +23,7 @@ pub struct SessionDescription {
 }
 
 /// One media section, seen through its most useful payload format: the first H.264 or H.265, else the first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Media {
     /// What kind of media.
     pub kind: MediaKind,
@@ -103,6 +105,31 @@ impl SessionDescription {
         candidates
             .find(|media| media.codec.is_some())
             .ok_or_else(|| NoVideo::OtherCodec { encoding: first.encoding.clone() })
+    }
+}
+
+impl fmt::Debug for SessionDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionDescription")
+            .field("control", &self.control.as_deref().map(redacted))
+            .field("media", &self.media)
+            .finish()
+    }
+}
+
+/// Cameras repeat the URL that they were asked for in `a=control`, with the password that some want in it.
+impl fmt::Debug for Media {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Media")
+            .field("kind", &self.kind)
+            .field("payload_type", &self.payload_type)
+            .field("encoding", &self.encoding)
+            .field("clock_rate", &self.clock_rate)
+            .field("control", &self.control.as_deref().map(redacted))
+            .field("is_backchannel", &self.is_backchannel)
+            .field("parameter_sets", &self.parameter_sets)
+            .field("max_don_diff", &self.max_don_diff)
+            .finish_non_exhaustive()
     }
 }
 

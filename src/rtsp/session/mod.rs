@@ -132,7 +132,6 @@ enum Phase {
 struct InFlight {
     method: Method,
     cseq: u32,
-    authorized: bool,
     deadline: Mono,
 }
 
@@ -160,6 +159,8 @@ struct Keepalive {
     /// The camera's session timeout.
     timeout: Duration,
     method: Method,
+    /// Whether GET_PARAMETER was listed in Public; some cameras hang up on what they did not list.
+    knows_get_parameter: bool,
     next: Option<Mono>,
 }
 
@@ -180,7 +181,7 @@ impl Session {
             session_id: None,
             is_set_up: false,
             channels: ASKED_CHANNELS,
-            keepalive: Keepalive { timeout: SESSION_TIMEOUT_DEFAULT, method: Method::Options, next: None },
+            keepalive: Keepalive::new(),
             outbox: Vec::new(),
             events: VecDeque::new(),
         }
@@ -283,8 +284,7 @@ impl Session {
         let authorization = self.authenticator.authorization(method.name(), &uri);
         let timeout =
             if method == Method::Teardown { self.config.teardown_timeout } else { self.config.reply_timeout };
-        self.in_flight =
-            Some(InFlight { method, cseq, authorized: authorization.is_some(), deadline: now + timeout });
+        self.in_flight = Some(InFlight { method, cseq, deadline: now + timeout });
 
         let mut request = MessageWriter::request(method.name(), &uri)
             .header("CSeq", cseq)
@@ -320,7 +320,7 @@ impl Session {
         if self.outbox.len() + message.len() <= OUTBOX_LEN_MAX {
             self.outbox.extend_from_slice(&message);
         } else {
-            self.fail(SessionError::ProtocolError { what: "it makes us send more than it reads" });
+            self.fail(SessionError::ProtocolError { what: "it makes us send too much at a time" });
         }
     }
 
@@ -355,6 +355,15 @@ impl Session {
 }
 
 impl Keepalive {
+    const fn new() -> Self {
+        Self {
+            timeout: SESSION_TIMEOUT_DEFAULT,
+            method: Method::Options,
+            knows_get_parameter: false,
+            next: None,
+        }
+    }
+
     /// Half the camera's timeout, so that one may get lost.
     fn interval(&self) -> Duration {
         (self.timeout / 2).clamp(KEEPALIVE_MIN, KEEPALIVE_MAX)
@@ -362,8 +371,9 @@ impl Keepalive {
 
     /// The camera did not like this one; perhaps it likes the other.
     fn change_method(&mut self) {
+        let is_options = self.method == Method::Options;
         self.method =
-            if self.method == Method::GetParameter { Method::Options } else { Method::GetParameter };
+            if is_options && self.knows_get_parameter { Method::GetParameter } else { Method::Options };
     }
 }
 

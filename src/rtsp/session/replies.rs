@@ -1,7 +1,7 @@
 //! What each answer means: the way from OPTIONS to PLAY, and the ways out of it.
 
 use super::fields::{self, Transport};
-use super::{InFlight, Method, Phase, Session, SessionError, SessionEvent};
+use super::{Method, Phase, Session, SessionError, SessionEvent};
 use crate::rtsp::auth::AuthError;
 use crate::rtsp::control::ControlUris;
 use crate::rtsp::message::Response;
@@ -18,18 +18,16 @@ impl Session {
         }
         let Some(answered) = self.in_flight.take() else { return };
         if response.is_success() {
-            if answered.authorized {
-                self.authenticator.accepted();
-            }
+            self.authenticator.accepted();
             self.note_methods(response);
         }
         match (self.phase, answered.method) {
-            (Phase::Opening, Method::Options) => self.on_options(answered, response, now),
-            (Phase::Opening, _) if !response.is_success() => self.on_refusal(answered, response, now),
+            (Phase::Opening, Method::Options) => self.on_options(response, now),
+            (Phase::Opening, _) if !response.is_success() => self.on_refusal(answered.method, response, now),
             (Phase::Opening, Method::Describe) => self.on_described(response, now),
             (Phase::Opening, Method::Setup) => self.on_set_up(response, now),
             (Phase::Opening, Method::Play) => self.on_playing(response, now),
-            (Phase::Playing, _) => self.on_keepalive(answered, response, now),
+            (Phase::Playing, _) => self.on_keepalive(answered.method, response, now),
             (Phase::TearingDown, _) => self.close(),
             (Phase::Opening | Phase::Idle | Phase::Over | Phase::Closed, _) => {}
         }
@@ -48,15 +46,16 @@ impl Session {
             return;
         }
         if response.headers.all("Public").any(|public| fields::lists_method(public, "GET_PARAMETER")) {
+            self.keepalive.knows_get_parameter = true;
             self.keepalive.method = Method::GetParameter;
         }
     }
 
     /// Whatever OPTIONS is answered, DESCRIBE will tell. A challenge is kept, which saves the one to come.
-    fn on_options(&mut self, answered: InFlight, response: &Response, now: Mono) {
+    fn on_options(&mut self, response: &Response, now: Mono) {
         if response.status == 401 {
             // What is wrong with it is reported when DESCRIBE is refused.
-            let _ = self.authenticator.challenged(&response.headers, answered.authorized);
+            let _ = self.authenticator.challenged(&response.headers);
         }
         self.send(Method::Describe, now);
     }
@@ -115,10 +114,10 @@ impl Session {
     /// Media decides whether a session lives, so no status ends it here. A 401 is answered once per nonce
     /// (some cameras renew it after minutes); when the login is refused for good, keepalives stop, because the
     /// camera would lock us out.
-    fn on_keepalive(&mut self, answered: InFlight, response: &Response, now: Mono) {
+    fn on_keepalive(&mut self, method: Method, response: &Response, now: Mono) {
         match response.status {
-            401 => match self.authenticator.challenged(&response.headers, answered.authorized) {
-                Ok(()) => self.send(answered.method, now),
+            401 => match self.authenticator.challenged(&response.headers) {
+                Ok(()) => self.send(method, now),
                 Err(_) => self.keepalive.next = None,
             },
             _ if !response.is_success() => self.keepalive.change_method(),
@@ -126,11 +125,10 @@ impl Session {
         }
     }
 
-    fn on_refusal(&mut self, answered: InFlight, response: &Response, now: Mono) {
-        let InFlight { method, authorized, .. } = answered;
+    fn on_refusal(&mut self, method: Method, response: &Response, now: Mono) {
         let status = response.status;
         let error = match status {
-            401 => match self.authenticator.challenged(&response.headers, authorized) {
+            401 => match self.authenticator.challenged(&response.headers) {
                 Ok(()) => return self.send(method, now),
                 Err(AuthError::NoCredentials { realm }) => {
                     SessionError::AuthRefused { credentials_set: false, realm }
