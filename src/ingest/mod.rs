@@ -21,3 +21,6 @@ pub use failure::{ConnectFailure, PeerClose};
 pub use policy::{Policy, Wait};
 pub use state::{Reason, State, Status};
 pub use stats::CameraStats;
+
+#[cfg(test)]
+mod tests;

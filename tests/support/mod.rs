@@ -19,15 +19,15 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 /// How long anything that should happen soon may take, on a loaded machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A directory with the sockets of one daemon, removed at the end.
-pub struct Lab {
-    pub dir: PathBuf,
+pub(crate) struct Lab {
+    pub(crate) dir: PathBuf,
 }
 
 impl Lab {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("vms-test-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
@@ -35,7 +35,7 @@ impl Lab {
     }
 
     /// Starts the daemon and returns when it listens.
-    pub fn daemon(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn daemon(&self, arguments: &[&str]) -> Process {
         let mut command = Command::new(program("vms-media"));
         command
             .arg("--listen")
@@ -49,20 +49,20 @@ impl Lab {
         daemon
     }
 
-    pub fn control_socket(&self) -> String {
+    pub(crate) fn control_socket(&self) -> String {
         self.path("control.sock")
     }
 
-    pub fn ring_socket(&self) -> String {
+    pub(crate) fn ring_socket(&self) -> String {
         self.path("ring.sock")
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.join(name).to_str().unwrap().to_owned()
     }
 
     /// Starts simulated cameras on a free port.
-    pub fn cameras(&self, arguments: &[&str]) -> Cameras {
+    pub(crate) fn cameras(&self, arguments: &[&str]) -> Cameras {
         let mut command = Command::new(program("vms-camsim"));
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
         let process = Process::spawn("vms-camsim", command);
@@ -72,20 +72,20 @@ impl Lab {
     }
 
     /// Starts `vms-tap`.
-    pub fn tap(&self, arguments: &[&str]) -> Process {
+    pub(crate) fn tap(&self, arguments: &[&str]) -> Process {
         let mut command = Command::new(program("vms-tap"));
         command.arg("--ring-socket").arg(self.ring_socket()).args(arguments);
         Process::spawn("vms-tap", command)
     }
 
     /// Runs `vms-ctl` to its end.
-    pub fn ctl(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Output {
         let mut command = self.ctl_command();
         command.args(arguments).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs `vms-ctl … --json`, which must succeed, and parses what it prints.
-    pub fn ctl_json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn ctl_json(&self, arguments: &[&str]) -> Value {
         let output = self.ctl(&[arguments, &["--json"]].concat());
         assert!(
             output.status.success(),
@@ -96,13 +96,13 @@ impl Lab {
     }
 
     /// Sets a stream up; it must be accepted.
-    pub fn setup(&self, id: &str, url: &str) {
+    pub(crate) fn setup(&self, id: &str, url: &str) {
         let output = self.ctl(&["setup", id, url]);
         assert!(output.status.success(), "setup {id}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Starts `vms-ctl watch --json`: a line an event.
-    pub fn watch(&self) -> Process {
+    pub(crate) fn watch(&self) -> Process {
         let mut command = self.ctl_command();
         command.args(["watch", "--json"]);
         Process::spawn("vms-ctl watch", command)
@@ -122,20 +122,20 @@ impl Drop for Lab {
 }
 
 /// Simulated cameras that run.
-pub struct Cameras {
-    pub process: Process,
+pub(crate) struct Cameras {
+    pub(crate) process: Process,
     /// `HOST:PORT`
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Cameras {
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("rtsp://{}/{path}", self.address)
     }
 }
 
 /// A child process whose output is collected line by line; killed when dropped.
-pub struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     stdout: Receiver<String>,
@@ -144,7 +144,7 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn spawn(name: &'static str, mut command: Command) -> Self {
+    pub(crate) fn spawn(name: &'static str, mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -157,22 +157,22 @@ impl Process {
         Self { name, child, stdout, stderr, log }
     }
 
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     /// The next line on standard output, or `None` at its end or after `bound`.
-    pub fn next_line(&self, bound: Duration) -> Option<String> {
+    pub(crate) fn next_line(&self, bound: Duration) -> Option<String> {
         self.stdout.recv_timeout(bound).ok()
     }
 
     /// The first line on standard output that satisfies `wanted`; lines before it are dropped.
-    pub fn wait_for_line(&self, what: &str, bound: Duration, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait_for_line(&self, what: &str, bound: Duration, wanted: impl Fn(&str) -> bool) -> String {
         self.wait(&self.stdout, what, bound, wanted)
     }
 
     /// The first line on standard error that contains `text`.
-    pub fn wait_for_log(&self, text: &str) -> String {
+    pub(crate) fn wait_for_log(&self, text: &str) -> String {
         self.wait(&self.stderr, text, SOON, |line| line.contains(text))
     }
 
@@ -196,18 +196,18 @@ impl Process {
         }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
     /// Asks the process to end and waits for it.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait_for_end(SOON)
     }
 
     /// Waits for the process to end by itself.
-    pub fn wait_for_end(&mut self, bound: Duration) -> ExitStatus {
+    pub(crate) fn wait_for_end(&mut self, bound: Duration) -> ExitStatus {
         if let Some(status) = self.child.try_wait().unwrap() {
             return status;
         }
@@ -219,12 +219,12 @@ impl Process {
     }
 
     /// What the process has printed so far and nobody has taken, without waiting.
-    pub fn rest(&self) -> Vec<String> {
+    pub(crate) fn rest(&self) -> Vec<String> {
         self.stdout.iter().collect()
     }
 
     /// Everything that was printed lately, on either stream.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().iter().fold(String::new(), |all, line| all + line + "\n")
     }
 }
@@ -265,14 +265,14 @@ fn collect(
 }
 
 /// A program of the workspace, built beside the daemon.
-pub fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_vms-media")).with_file_name(name);
     assert!(path.exists(), "{} is not built: run `cargo build --workspace --bins` first", path.display());
     path
 }
 
 /// Runs another's program to its end, which must be a success, and gives its standard output.
-pub fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
+pub(crate) fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
     let output = Command::new(name)
         .args(arguments)
         .stdin(Stdio::null())
@@ -283,13 +283,13 @@ pub fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -
 }
 
 #[expect(clippy::disallowed_methods, reason = "the bound of a wait for a real process")]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
 /// A `vms-tap --json` and what it has printed.
-pub struct Tap {
-    pub process: Process,
+pub(crate) struct Tap {
+    pub(crate) process: Process,
     records: Vec<Value>,
     summaries: BTreeMap<String, Value>,
 }
@@ -302,7 +302,7 @@ impl From<Process> for Tap {
 
 impl Tap {
     /// Waits for `count` more records and gives them.
-    pub fn take_records(&mut self, count: usize, bound: Duration) -> &[Value] {
+    pub(crate) fn take_records(&mut self, count: usize, bound: Duration) -> &[Value] {
         let from = self.records.len();
         let end = now() + bound;
         while self.records.len() < from + count {
@@ -316,7 +316,7 @@ impl Tap {
     }
 
     /// Takes what has been printed already and tells how many records it was.
-    pub fn take_what_is_there(&mut self) -> usize {
+    pub(crate) fn take_what_is_there(&mut self) -> usize {
         let from = self.records.len();
         while let Some(line) = self.process.next_line(Duration::ZERO) {
             self.take(&line);
@@ -325,12 +325,12 @@ impl Tap {
     }
 
     /// All records that were taken.
-    pub fn history(&self) -> &[Value] {
+    pub(crate) fn history(&self) -> &[Value] {
         &self.records
     }
 
     /// After the end: the summary of each stream.
-    pub fn summaries(&mut self) -> BTreeMap<String, Value> {
+    pub(crate) fn summaries(&mut self) -> BTreeMap<String, Value> {
         for line in self.process.rest() {
             self.take(&line);
         }
