@@ -333,6 +333,17 @@ fn a_new_timeline_is_a_discontinuity() {
 }
 
 #[test]
+fn a_restart_within_a_unit_damages_it() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.send(1, false, &[0x7c, 0x81, 0x9a, 1]);
+    camera.timeline = 1;
+    camera.send(9, true, IDR);
+    let damaged = camera.sink.units.iter().map(|unit| unit.flags.contains(UnitFlags::DAMAGED));
+    assert_eq!(damaged.collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
 fn reset_drops_the_open_unit() {
     let mut camera = Camera::h264();
     camera.send(0, false, IDR);
