@@ -13,7 +13,8 @@ use crate::limits::RTP_PACKET_LEN_MAX;
 ///
 /// ```text
 /// packet_begin ─▶ packet_bytes* ─▶ packet_end      for each packet, in order
-///                                       flush      nothing more comes
+///         idle                                     nothing came for a frame's time
+///         flush                                    nothing more comes
 /// ```
 /// Nothing is allocated per packet or unit, but that a changed parameter set may grow its copy. The result does not
 /// depend on how a payload is cut into pieces.
@@ -126,7 +127,15 @@ impl Depacketizer {
         self.units.marker(sink);
     }
 
-    /// Nothing more comes, or nothing came for a while: publishes what has a picture.
+    /// Nothing came for a frame's time: ends the open unit of a camera that is known to send no markers (FLIR M400),
+    /// which else waits for the next unit's first packet.
+    pub fn idle(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.step == Step::Drop && !self.fragmenting {
+            self.units.idle(sink);
+        }
+    }
+
+    /// Nothing more comes: publishes what is open if it has a picture.
     pub fn flush(&mut self, sink: &mut impl AccessUnitSink) {
         if self.fragmenting {
             self.units.cut_nal();
