@@ -9,74 +9,8 @@
 
 use super::nal::{NalKind, SetKind, Slice};
 use super::parameter_sets::{ParameterSetCache, START_CODE};
-use super::{AccessUnit, AccessUnitSink, Codec, ConfigId, UnitFlags, annex_b, sei};
+use super::{AccessUnit, AccessUnitSink, Codec, ConfigId, PacketInfo, Stats, UnitFlags, annex_b, sei};
 use crate::limits::{NALS_PER_UNIT_MAX, PARAMETER_SET_LEN_MAX, SEI_LEN_SCANNED, UNIT_LEN_MAX};
-use crate::rtp::ClockSource;
-use crate::time::{Mono, UnixNanos};
-
-/// What is known of an RTP packet beside its payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketInfo {
-    /// Sequence number.
-    pub sequence: u16,
-    /// Timestamp, as sent.
-    pub timestamp: u32,
-    /// The marker bit.
-    pub marker: bool,
-    /// Source, as sent.
-    pub ssrc: u32,
-    /// Bytes of payload.
-    pub payload_len: usize,
-    /// Packets missing right before this one.
-    pub lost_before: u32,
-    /// Media time by [`crate::rtp::MediaClock`].
-    pub media_ticks: i64,
-    /// Media timeline.
-    pub timeline: u32,
-    /// `media_ticks` was estimated.
-    pub ticks_estimated: bool,
-    /// When the packet came.
-    pub received: Mono,
-    /// Time of capture by [`crate::rtp::WallClock`].
-    pub wall: UnixNanos,
-    /// How far `wall` may be off, in microseconds.
-    pub wall_error_us: u32,
-    /// Where `wall` comes from.
-    pub clock_source: ClockSource,
-}
-
-/// What a [`super::Depacketizer`] did since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Units committed.
-    pub units: u64,
-    /// Of these, key units.
-    pub key_units: u64,
-    /// Of these, units with missing bytes.
-    pub damaged_units: u64,
-    /// Payload bytes of committed units, start codes included.
-    pub bytes: u64,
-    /// Units dropped: larger than a unit may be.
-    pub dropped_too_large: u64,
-    /// Units dropped: more NAL units than a unit may have.
-    pub dropped_too_many_nals: u64,
-    /// Units that the sink did not commit.
-    pub dropped_by_sink: u64,
-    /// Units without a slice that a reset cut off.
-    pub dropped_unfinished: u64,
-    /// NAL units committed.
-    pub nals: u64,
-    /// NAL units dropped: forbidden bit, or a type that is no NAL unit of a stream.
-    pub nals_dropped: u64,
-    /// Fragments without the start of their NAL unit.
-    pub fragments_dropped: u64,
-    /// Fragmented NAL units without a last fragment, though no packet is missing.
-    pub fragments_unended: u64,
-    /// Payloads that end within a header or whose lengths reach beyond them.
-    pub malformed: u64,
-    /// Parameter sets that were too large to be kept or published.
-    pub parameter_sets_too_large: u64,
-}
 
 /// The unit that is being built, and what outlives it.
 #[derive(Debug)]
@@ -97,6 +31,8 @@ pub(super) struct Assembler {
     /// The highest temporal layer seen.
     temporal_id_max: u8,
     marker_seen: bool,
+    /// Units in a row that another timestamp ended.
+    unmarked_units: u32,
     stats: Stats,
 }
 
@@ -149,6 +85,7 @@ impl Assembler {
             committed: Committed::default(),
             temporal_id_max: 0,
             marker_seen: false,
+            unmarked_units: 0,
             stats: Stats::default(),
         }
     }
@@ -176,12 +113,14 @@ impl Assembler {
 
     /// A packet begins. Ends the open unit when the packet is not of it; true when it did.
     pub(super) fn packet(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) -> bool {
-        if packet.lost_before > 0 {
+        let first = self.unit.first;
+        if packet.lost_before > 0
+            || (self.marker_seen && first.is_some_and(|first| is_another_source(&first, packet)))
+        {
             self.cut_nal();
             self.unit.damaged |= self.state == UnitState::Open;
         }
-        let ended =
-            self.unit.first.is_some_and(|first| is_another_unit(&first, packet)) && self.other(packet, sink);
+        let ended = first.is_some_and(|first| is_another_unit(&first, packet)) && self.other(packet, sink);
         if packet.lost_before > 0 {
             self.unit.lost = self.unit.lost.saturating_add(packet.lost_before);
             self.unit.head_in_doubt = !self.unit.has_slice;
@@ -270,11 +209,19 @@ impl Assembler {
     /// The packet that ended had the marker.
     pub(super) fn marker(&mut self, sink: &mut impl AccessUnitSink) {
         self.marker_seen = true;
+        self.unmarked_units = 0;
         self.nal_end();
         if self.state == UnitState::Open && !self.unit.has_slice {
             return;
         }
         self.finish(sink);
+    }
+
+    /// Nothing came for a frame's time: ends the unit of a camera that sends no markers.
+    pub(super) fn idle(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.unit.has_slice && self.unmarked_units >= UNMARKED_UNITS_MIN {
+            self.finish(sink);
+        }
     }
 
     /// Nothing more comes: publishes the open unit if it has a slice. Without its marker, from a camera that
@@ -286,6 +233,7 @@ impl Assembler {
         self.unit.damaged |= self.marker_seen;
         self.finish(sink);
         self.marker_seen = false;
+        self.unmarked_units = 0;
     }
 
     /// Drops the open unit.
@@ -298,11 +246,13 @@ impl Assembler {
         self.nal = None;
         self.unit = Unit::default();
         self.marker_seen = false;
+        self.unmarked_units = 0;
     }
 
     /// A packet of another timestamp came while a unit is open, or after packets that opened none.
     fn other(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) -> bool {
         if self.state != UnitState::Open || self.unit.has_slice {
+            self.unmarked_units = self.unmarked_units.saturating_add(1);
             self.finish(sink);
             return true;
         }
@@ -467,7 +417,12 @@ impl Assembler {
 
 /// Whether packets of these two cannot be of the same unit.
 const fn is_another_unit(a: &PacketInfo, b: &PacketInfo) -> bool {
-    a.timestamp != b.timestamp || a.ssrc != b.ssrc || a.timeline != b.timeline
+    a.timestamp != b.timestamp || is_another_source(a, b)
+}
+
+/// Whether the camera began anew between these two, so that nobody knows what it still had to send.
+const fn is_another_source(a: &PacketInfo, b: &PacketInfo) -> bool {
+    a.ssrc != b.ssrc || a.timeline != b.timeline
 }
 
 /// Whether a NAL unit behind slices begins the next unit (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4). SEI does too by
@@ -480,3 +435,6 @@ const fn begins_unit(kind: NalKind) -> bool {
 pub(super) fn header_of(nal: &[u8]) -> [u8; 2] {
     [nal.first().copied().unwrap_or(0), nal.get(1).copied().unwrap_or(0)]
 }
+
+/// After so many units without a marker a camera is known to send none.
+const UNMARKED_UNITS_MIN: u32 = 8;

@@ -4,16 +4,17 @@
 //! over), and Annex B streams where a single NAL unit belongs. Absent: the interleaved mode of H.264 (STAP-B,
 //! MTAP, FU-B) and PACI, which no camera is known to send; they are dropped as unusable NAL units.
 
-use super::assembler::{Assembler, PacketInfo, Stats, header_of};
+use super::assembler::{Assembler, header_of};
 use super::nal::PayloadKind;
-use super::{AccessUnitSink, Codec, annex_b};
+use super::{AccessUnitSink, Codec, PacketInfo, Stats, annex_b};
 use crate::limits::RTP_PACKET_LEN_MAX;
 
 /// Turns the payloads of one stream's packets into access units.
 ///
 /// ```text
 /// packet_begin ─▶ packet_bytes* ─▶ packet_end      for each packet, in order
-///                                       flush      nothing more comes
+///         idle                                     nothing came for a frame's time
+///         flush                                    nothing more comes
 /// ```
 /// Nothing is allocated per packet or unit, but that a changed parameter set may grow its copy. The result does not
 /// depend on how a payload is cut into pieces.
@@ -126,7 +127,15 @@ impl Depacketizer {
         self.units.marker(sink);
     }
 
-    /// Nothing more comes, or nothing came for a while: publishes what has a picture.
+    /// Nothing came for a frame's time: ends the open unit of a camera that is known to send no markers (FLIR M400),
+    /// which else waits for the next unit's first packet.
+    pub fn idle(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.step == Step::Drop && !self.fragmenting {
+            self.units.idle(sink);
+        }
+    }
+
+    /// Nothing more comes: publishes what is open if it has a picture.
     pub fn flush(&mut self, sink: &mut impl AccessUnitSink) {
         if self.fragmenting {
             self.units.cut_nal();
@@ -316,13 +325,20 @@ impl Depacketizer {
         if !stream.windows(3).take(2).any(|start| start == [0, 0, 1]) {
             self.units.drop_nal();
         } else {
-            for nal in annex_b::nal_units(&stream) {
-                self.units.nal_begin(header_of(nal), sink);
-                self.units.nal_bytes(nal.get(self.codec.header_len()..).unwrap_or_default(), sink);
-                self.units.nal_end();
-            }
+            annex_b::nal_units(&stream).for_each(|nal| self.whole_nal(nal, sink));
         }
         self.byte_stream = stream;
+    }
+
+    fn whole_nal(&mut self, nal: &[u8], sink: &mut impl AccessUnitSink) {
+        let Some((_, body)) = nal.split_at_checked(self.codec.header_len()) else {
+            return self.units.drop_nal();
+        };
+        self.units.nal_begin(header_of(nal), sink);
+        if !body.is_empty() {
+            self.units.nal_bytes(body, sink);
+        }
+        self.units.nal_end();
     }
 
     const fn don_len(&self) -> usize {

@@ -14,19 +14,22 @@ mod assembler;
 mod bits;
 mod depacketizer;
 mod nal;
+mod packet_info;
 mod parameter_sets;
 mod sei;
 pub mod sink;
 mod sps;
+mod stats;
 #[doc(hidden)]
 pub mod testing;
 
-pub use assembler::{PacketInfo, Stats};
 pub use depacketizer::Depacketizer;
+pub use packet_info::PacketInfo;
 pub use sink::{
     AccessUnit, AccessUnitSink, AppendError, ClockSource, CommitError, ConfigError, ConfigId, ParameterSets,
     UnitFlags,
 };
+pub use stats::Stats;
 
 /// The video codecs that the daemon carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

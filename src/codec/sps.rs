@@ -185,6 +185,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(tail in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..120), keep in 0_usize..48) {
+            for (codec, sps) in [(Codec::H264, H264), (Codec::H265, H265)] {
+                let bytes = [&sps[..keep.min(sps.len())], &tail].concat();
+                read(codec, &bytes);
+            }
+        }
+    }
+
     #[test]
     fn fractions_are_reduced() {
         assert_eq!(reduce(60_000, 2002), (30_000, 1001));

@@ -1,8 +1,8 @@
 //! What real cameras did to real users, packet by packet.
 
-use super::super::testing::VecSink;
-use super::super::{UnitFlags, testing};
 use super::*;
+use crate::codec::UnitFlags;
+use crate::codec::testing::{OwnedUnit, VecSink};
 use crate::rtp::ClockSource;
 use crate::time::{Mono, UnixNanos};
 
@@ -65,6 +65,24 @@ fn without_markers_the_timestamp_ends_units() {
     camera.depacketizer.flush(&mut camera.sink);
     assert_eq!(camera.sink.units.len(), 3);
     assert!(camera.sink.units.iter().all(|unit| !unit.flags.contains(UnitFlags::DAMAGED)));
+}
+
+#[test]
+fn silence_ends_a_unit_of_a_camera_that_is_known_to_send_no_markers() {
+    let mut camera = Camera::h264();
+    for timestamp in 0..20 {
+        camera.send(timestamp, false, SLICE);
+        camera.depacketizer.idle(&mut camera.sink);
+        let waiting = usize::from(timestamp < 8);
+        assert_eq!(camera.sink.units.len() + waiting, 1 + timestamp as usize);
+    }
+    camera.send(20, false, &[0x7c, 0x81, 0x9a]);
+    camera.depacketizer.idle(&mut camera.sink);
+    assert!(camera.depacketizer.unit_open(), "a fragment is missing its end");
+    camera.send(20, true, &[0x7c, 0x41, 1]);
+    camera.send(21, false, SLICE);
+    camera.depacketizer.idle(&mut camera.sink);
+    assert!(camera.depacketizer.unit_open(), "it sends markers now");
 }
 
 #[test]
@@ -141,6 +159,7 @@ fn loss_inside_a_unit_damages_it() {
     assert_eq!((units[0].lost_packets, units[1].lost_packets), (2, 0));
     assert!(units[0].flags.contains(UnitFlags::DAMAGED.with(UnitFlags::KEY)));
     assert_eq!(units[1].flags, UnitFlags::default());
+    assert_eq!((camera.stats().fragments_dropped, camera.stats().fragments_unended), (2, 0));
 }
 
 #[test]
@@ -333,6 +352,17 @@ fn a_new_timeline_is_a_discontinuity() {
 }
 
 #[test]
+fn a_restart_within_a_unit_damages_it() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.send(1, false, &[0x7c, 0x81, 0x9a, 1]);
+    camera.timeline = 1;
+    camera.send(9, true, IDR);
+    let damaged = camera.sink.units.iter().map(|unit| unit.flags.contains(UnitFlags::DAMAGED));
+    assert_eq!(damaged.collect::<Vec<_>>(), [false, true, false]);
+}
+
+#[test]
 fn reset_drops_the_open_unit() {
     let mut camera = Camera::h264();
     camera.send(0, false, IDR);
@@ -445,7 +475,7 @@ impl Camera {
         assert_eq!(self.depacketizer.unit_open(), self.sink.is_open());
     }
 
-    fn only_unit(&self) -> &testing::OwnedUnit {
+    fn only_unit(&self) -> &OwnedUnit {
         assert_eq!(self.sink.units.len(), 1);
         &self.sink.units[0]
     }
