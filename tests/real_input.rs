@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Lab, Process, SOON, program, run};
+use support::{Lab, Process, SOON, run};
 
 /// Frames compared in each case; the files have a few more.
 const FRAMES: usize = 500;

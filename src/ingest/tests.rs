@@ -472,7 +472,7 @@ impl World {
     }
 
     /// The attempt ended so, with a next one planned. Gives its time.
-    fn expect_failure(&mut self, state: State, reason: Reason, advice: &str) -> Mono {
+    fn expect_failure(&self, state: State, reason: Reason, advice: &str) -> Mono {
         let status = self.camera.status().clone();
         assert_eq!((status.state, status.reason), (state, reason), "{}", status.detail);
         assert!(status.detail.contains(advice), "{:?} does not say {advice:?}", status.detail);
