@@ -61,6 +61,8 @@ pub struct Connection {
     session: Option<Arc<Session>>,
     slots: Vec<Slot>,
     hello_request: Option<u32>,
+    /// The peer has gone: what is answered now is detached at once.
+    abandoned: bool,
 }
 
 impl Default for Connection {
@@ -72,7 +74,7 @@ impl Default for Connection {
 impl Connection {
     /// A connection that has not said HELLO.
     pub const fn new() -> Self {
-        Self { session: None, slots: Vec::new(), hello_request: None }
+        Self { session: None, slots: Vec::new(), hello_request: None, abandoned: false }
     }
 
     /// The session, once it is open.
@@ -165,11 +167,25 @@ impl Connection {
         refusal(self.hello_request.unwrap_or(0), code, text)
     }
 
+    /// The peer has gone. Every slot that is occupied is to be detached: attached ones now, others when
+    /// [`Connection::attached`] gives `None`.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+        for slot in self.slots.iter_mut().filter(|slot| **slot == Slot::Attached) {
+            *slot = Slot::Detaching { request: 0 };
+        }
+    }
+
     /// A ring was made for `slot` and joined its stream. The packet goes out with the stream's and the ring's descriptor. `None`
     /// when nobody waits for it: detach it again.
     pub fn attached(&mut self, slot: u32, stream_uid: u64, epoch: u64, joined: Joined) -> Option<Encoded> {
+        let abandoned = self.abandoned;
         let state = self.slot_mut(slot)?;
         let Slot::Attaching { request } = *state else { return None };
+        if abandoned {
+            *state = Slot::Detaching { request: 0 };
+            return None;
+        }
         *state = Slot::Attached;
         let Joined { resumed, first_seq, last_seq } = joined;
         let attached = Attached { slot, resumed, stream_uid, epoch, first_seq, last_seq };

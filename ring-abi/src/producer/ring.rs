@@ -181,6 +181,11 @@ impl ReaderRing {
         self.tail
     }
 
+    /// Whether units wait for room in the ring.
+    pub fn is_behind(&self) -> bool {
+        self.pace.due_ns.is_some()
+    }
+
     /// Whether there is room for a record. Looks at the reader's head only when its checked copy says "full". A head
     /// that lies is an eviction: [`RoomError::BadCursor`].
     pub(crate) fn room(&mut self) -> Result<(), RoomError> {
