@@ -1,0 +1,80 @@
+//! How a farm misbehaves on request: one variant a fault, and what each one does to a response or to the stream.
+//!
+//! A fault holds for the whole run and for every camera. To add one: a variant, its name in [`NAMES`], and the place
+//! that asks for it (`rtsp` for responses, `sdp` for descriptions, `player` and `flood` for what follows PLAY).
+
+use std::str::FromStr;
+
+use crate::config::ParseError;
+
+/// One kind of misbehaviour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Answer DESCRIBE with this status instead of a description.
+    Status(u16),
+    /// Describe audio only.
+    NoVideo,
+    /// Describe a video codec that the stream does not have.
+    CodecVp8,
+    /// A description behind a header line of 48 KiB.
+    HugeHeader,
+    /// Announce a body of 99,999,999,999 bytes to DESCRIBE and send without end.
+    HugeBody,
+    /// Answer DESCRIBE with a header line that never ends.
+    EndlessHeader,
+    /// After PLAY one fragmented NAL unit that never ends, all with one timestamp.
+    EndlessFu,
+    /// Close the connection after this many access units.
+    CloseAfter(u64),
+    /// Send no more video after this many access units, but stay connected and answer requests.
+    StallAfter(u64),
+    /// Random bytes between interleaved frames, before every eighth access unit.
+    Garbage,
+}
+
+/// What `--fault` accepts.
+pub const NAMES: &str = "status=401|403|404|453|503, no-video, codec=VP8, huge-header, huge-body, endless-header, \
+                         endless-fu, close-after=N, stall-after=N, garbage";
+
+impl FromStr for Fault {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let count = || value.parse().map_err(|_| ParseError("expected a number of access units"));
+        Ok(match (name, value) {
+            ("status", "401" | "403" | "404" | "453" | "503") => {
+                Self::Status(value.parse().map_err(|_| UNKNOWN)?)
+            }
+            ("no-video", "") => Self::NoVideo,
+            ("codec", "VP8") => Self::CodecVp8,
+            ("huge-header", "") => Self::HugeHeader,
+            ("huge-body", "") => Self::HugeBody,
+            ("endless-header", "") => Self::EndlessHeader,
+            ("endless-fu", "") => Self::EndlessFu,
+            ("close-after", _) => Self::CloseAfter(count()?),
+            ("stall-after", _) => Self::StallAfter(count()?),
+            ("garbage", "") => Self::Garbage,
+            _ => return Err(UNKNOWN),
+        })
+    }
+}
+
+const UNKNOWN: ParseError = ParseError(
+    "expected one of status=401|403|404|453|503, no-video, codec=VP8, huge-header, huge-body, endless-header, \
+     endless-fu, close-after=N, stall-after=N, garbage",
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!("status=453".parse(), Ok(Fault::Status(453)));
+        assert_eq!("stall-after=10".parse(), Ok(Fault::StallAfter(10)));
+        for bad in ["", "status", "status=200", "close-after", "close-after=x", "garbage=1"] {
+            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+        }
+    }
+}

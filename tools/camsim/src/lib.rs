@@ -1,0 +1,42 @@
+//! A simulated camera farm: an RTSP server that sends elementary streams at their pace, with a stamp in each unit.
+//!
+//! ```text
+//!             clips                                     clients
+//!               │                                          │
+//!  config ─▶ media ─▶ farm ──────▶ server ◀──epoll──▶ connection ─▶ link ─▶ backlog
+//!            │  │                (the turn)               │  │
+//!        split  packetize                    request ▶ rtsp  player ─▶ rtcp
+//!            └──┴── nal                          auth ┘ └ sdp   └ flood (faults)
+//! ```
+//!
+//! One thread and one epoll. A clip is packetised once; what a camera sends is headers and stamp of its own around
+//! payloads that all share, so hundreds of cameras cost little more than the kernel's copies.
+//! Only RTP over the RTSP connection (RFC 2326 10.12) is spoken; UDP is refused with 461.
+//! Session time-outs are announced but not enforced.
+
+mod auth;
+mod backlog;
+mod clock;
+mod config;
+mod connection;
+mod farm;
+mod faults;
+mod flood;
+mod link;
+mod media;
+mod nal;
+mod packetize;
+mod player;
+mod request;
+mod rng;
+mod rtcp;
+mod rtsp;
+mod sdp;
+mod server;
+mod split;
+
+pub use config::{Access, Config, Fps, MediaSpec, ParseError, Scheme, WriteMode, parse_bitrate};
+pub use farm::{CameraStats, Stats};
+pub use faults::{Fault, NAMES as FAULT_NAMES};
+pub use media::MediaError;
+pub use server::{Server, StartError};

@@ -1,0 +1,138 @@
+//! What `vms-tap` keeps of one stream.
+
+use std::io;
+
+use ring_abi::consumer::{Configuration, Counts, StreamKey};
+use ring_abi::layout::{Codec, Flags, RECORD_ACCESS_UNIT};
+
+use crate::elementary::Elementary;
+use crate::stamps::{Arrival, Stamps};
+use crate::summary::StreamSummary;
+use crate::unit::CopiedUnit;
+
+/// One attached stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: String,
+    /// `None` when its ring has ended.
+    pub(crate) key: Option<StreamKey>,
+    elementary: Option<Elementary>,
+    /// `None` without `--stamp`.
+    stamps: Option<Stamps>,
+    units: u64,
+    bytes: u64,
+    keyframes: u64,
+    damaged: u64,
+    /// `pub_mono_ns` of the first and the newest unit, and the length of the first.
+    published: Option<Published>,
+    /// What the reader counted, once it is no longer asked.
+    pub(crate) counts: Counts,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    first_ns: u64,
+    last_ns: u64,
+    first_len: u64,
+}
+
+impl Stream {
+    pub(crate) fn new(id: String, key: StreamKey, elementary: Option<Elementary>, stamped: bool) -> Self {
+        Self {
+            id,
+            key: Some(key),
+            elementary,
+            stamps: stamped.then(Stamps::new),
+            units: 0,
+            bytes: 0,
+            keyframes: 0,
+            damaged: 0,
+            published: None,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Counts and verifies a unit.
+    pub(crate) fn count(&mut self, unit: &CopiedUnit, codec: Option<Codec>) {
+        let descriptor = &unit.descriptor;
+        let len = u64::from(descriptor.len);
+        self.units += 1;
+        self.bytes += len;
+        self.keyframes += u64::from(descriptor.has(Flags::KEY));
+        self.damaged += u64::from(descriptor.has(Flags::DAMAGED));
+        let at_ns = descriptor.pub_mono_ns;
+        let published =
+            self.published.get_or_insert(Published { first_ns: at_ns, last_ns: at_ns, first_len: len });
+        published.last_ns = at_ns;
+
+        let Some(stamps) = &mut self.stamps else { return };
+        if descriptor.record_type != RECORD_ACCESS_UNIT {
+            return;
+        }
+        let arrival = Arrival {
+            timeline: descriptor.timeline,
+            read_mono_ns: (!descriptor.has(Flags::BACKFILL)).then_some(unit.read_mono_ns),
+        };
+        stamps.check(codec.and_then(|codec| find_stamp(&unit.payload, codec)), arrival);
+    }
+
+    /// Writes a unit to the stream's file, if it has one.
+    pub(crate) fn write(
+        &mut self,
+        unit: &CopiedUnit,
+        configuration: Option<&Configuration>,
+    ) -> io::Result<()> {
+        self.elementary.as_mut().map_or(Ok(()), |file| file.write(&unit.payload, configuration))
+    }
+
+    /// Makes sure that the file holds everything.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.elementary.as_mut().map_or(Ok(()), Elementary::flush)
+    }
+
+    pub(crate) fn summary(&self) -> StreamSummary {
+        let (seconds, first_len) = self.published.map_or((0.0, 0), |published| {
+            (seconds(published.last_ns.saturating_sub(published.first_ns)), published.first_len)
+        });
+        // Rates are over the intervals between units, so the first one opens an interval and fills none.
+        let rate = |amount: u64| if seconds > 0.0 { round(number(amount) / seconds) } else { 0.0 };
+        StreamSummary {
+            id: self.id.clone(),
+            units: self.units,
+            bytes: self.bytes,
+            keyframes: self.keyframes,
+            fps: rate(self.units.saturating_sub(1)),
+            bitrate: rate((self.bytes - first_len) * 8),
+            lost: self.counts.lost,
+            rejected: self.counts.rejected,
+            skipped: self.counts.skipped,
+            filtered: self.counts.filtered,
+            damaged: self.damaged,
+            stamps: self.stamps.as_ref().map(Stamps::found),
+            latency: self.stamps.as_ref().and_then(Stamps::latency),
+        }
+    }
+}
+
+fn find_stamp(payload: &[u8], codec: Codec) -> Option<vms_stamp::Stamp> {
+    let codec = match codec {
+        Codec::H264 => vms_stamp::Codec::H264,
+        Codec::H265 => vms_stamp::Codec::H265,
+        Codec::Unknown => return None,
+    };
+    vms_stamp::find(payload, codec)
+}
+
+fn seconds(ns: u64) -> f64 {
+    number(ns) / 1e9
+}
+
+/// Two decimals are all that a rate is worth.
+fn round(rate: f64) -> f64 {
+    (rate * 100.0).round() / 100.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates are rounded anyway")]
+const fn number(amount: u64) -> f64 {
+    amount as f64
+}

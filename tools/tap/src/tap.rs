@@ -1,0 +1,190 @@
+//! The loop: attach, read until something says stop, sum up.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use ring_abi::consumer::{self, Configuration, Ended, Event, Reader};
+use ring_abi::join::Join;
+use ring_abi::layout::Class;
+use rustix::time::{ClockId, clock_gettime};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::elementary::Elementary;
+use crate::options::Options;
+use crate::record::Record;
+use crate::stream::Stream;
+use crate::summary::Summary;
+use crate::unit::CopiedUnit;
+
+/// Reads until the options, a signal or the producer say stop; whether all was as it should be.
+pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot catch signals")?;
+    }
+    let mut tap = Tap::attach(options)?;
+    let outcome = tap.read(options, &stop);
+    tap.finish(options, outcome)
+}
+
+#[derive(Debug)]
+struct Tap {
+    reader: Reader,
+    streams: Vec<Stream>,
+    unit: CopiedUnit,
+    records: u64,
+    /// The rings were empty at the last look.
+    idle: bool,
+    out: BufWriter<io::Stdout>,
+}
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// Everything that was asked for was read.
+    #[error("done")]
+    Done,
+    /// The daemon's process has gone.
+    #[error("the producer has gone")]
+    ProducerGone,
+    /// Output failed.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Tap {
+    fn attach(options: &Options) -> anyhow::Result<Self> {
+        let socket = options.ring_socket();
+        let slots = u32::try_from(options.ids.len()).unwrap_or(u32::MAX);
+        let session = consumer::Options { name: "vms-tap".to_owned(), slots, ..Default::default() };
+        let mut reader = Reader::connect(&socket, &session)
+            .with_context(|| format!("cannot open a session at {}", socket.display()))?;
+        let join = Join::new(Class::Archive, options.from.0);
+        let mut streams = Vec::with_capacity(options.ids.len());
+        for id in &options.ids {
+            let file = options.annexb_file(id)?;
+            let create = |path: &Path| {
+                Elementary::create(path).with_context(|| format!("cannot create {}", path.display()))
+            };
+            let elementary = file.as_deref().map(create).transpose()?;
+            let (key, _) = reader.attach(id, &join).with_context(|| format!("cannot attach {id}"))?;
+            streams.push(Stream::new(id.clone(), key, elementary, options.stamp));
+        }
+        Ok(Self {
+            reader,
+            streams,
+            unit: CopiedUnit::default(),
+            records: 0,
+            idle: false,
+            out: BufWriter::new(io::stdout()),
+        })
+    }
+
+    fn read(&mut self, options: &Options, stop: &AtomicBool) -> End {
+        let start_ns = mono_ns();
+        let mut last_record_ns = start_ns;
+        while !stop.load(Ordering::Relaxed) && self.streams.iter().any(|stream| stream.key.is_some()) {
+            let now_ns = mono_ns();
+            let over = |limit: Option<Duration>, since_ns: u64| {
+                limit.is_some_and(|limit| u128::from(now_ns - since_ns) >= limit.as_nanos())
+            };
+            let counted = options.count.is_some_and(|count| self.records >= count);
+            if counted || over(options.duration, start_ns) || over(options.idle_exit, last_record_ns) {
+                break;
+            }
+            let before = self.records;
+            if let Err(end) = self.step(options) {
+                return end;
+            }
+            if self.records > before {
+                last_record_ns = mono_ns();
+            }
+        }
+        End::Done
+    }
+
+    /// Takes the next event; waits at most [`NAP`] for it, once all that was read is written out.
+    fn step(&mut self, options: &Options) -> Result<(), End> {
+        let wait = if self.idle { NAP } else { Duration::ZERO };
+        match self.reader.next(Some(wait)) {
+            Event::Unit(unit) => self.unit.copy(&unit, mono_ns()),
+            Event::Ended(ended) => {
+                self.end(&ended);
+                return Ok(());
+            }
+            Event::Timeout => {
+                self.idle = true;
+                return Ok(self.out.flush()?);
+            }
+            Event::ProducerGone => return Err(End::ProducerGone),
+        }
+        self.idle = false;
+        self.records += 1;
+        self.take_unit(options)
+    }
+
+    fn take_unit(&mut self, options: &Options) -> Result<(), End> {
+        let Self { reader, streams, unit, out, .. } = self;
+        let Some(key) = unit.stream else { return Ok(()) };
+        let Some(stream) = streams.iter_mut().find(|stream| stream.key == Some(key)) else { return Ok(()) };
+        let configuration = reader.configuration(key, unit.descriptor.track);
+        stream.count(unit, configuration.map(Configuration::codec));
+        stream.write(unit, configuration)?;
+        if options.json {
+            serde_json::to_writer(&mut *out, &Record::new(&stream.id, unit)).map_err(io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, ended: &Ended) {
+        let ring = Some(ended.stream);
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.key == ring) else { return };
+        eprintln!("{}: the ring ended: {:?}, {:?}", stream.id, ended.state, ended.reason);
+        stream.key = None;
+        stream.counts = ended.counts;
+        // What the producer answers changes nothing for us.
+        let _ = self.reader.detach(ended.stream);
+    }
+
+    /// Says the summary; whether all was as it should be.
+    fn finish(mut self, options: &Options, outcome: End) -> anyhow::Result<bool> {
+        for stream in &mut self.streams {
+            if let Some(counts) = stream.key.and_then(|key| self.reader.counts(key)) {
+                stream.counts = counts;
+            }
+            stream.flush().with_context(|| format!("cannot write the elementary stream of {}", stream.id))?;
+        }
+        let summary = Summary::new(self.streams.iter().map(Stream::summary).collect());
+        if let End::Output(error) = &outcome
+            && error.kind() == ErrorKind::BrokenPipe
+        {
+            // Whoever read our output has seen enough.
+            return Ok(summary.passes());
+        }
+        if options.json {
+            writeln!(self.out, "{}", serde_json::to_string(&summary)?)?;
+            self.out.flush()?;
+        } else {
+            summary.streams.iter().for_each(|stream| eprintln!("{stream}"));
+        }
+        match outcome {
+            End::Done => Ok(summary.passes()),
+            End::ProducerGone | End::Output(_) => Err(outcome.into()),
+        }
+    }
+}
+
+fn mono_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // The clock counts from boot, so neither part is negative.
+    u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or_default()
+}
+
+/// How late a signal or a limit may be noticed.
+const NAP: Duration = Duration::from_millis(100);
