@@ -1,5 +1,6 @@
 //! The daemon: reads its command line, prepares its process, and hands over to the control plane.
 
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,7 +54,8 @@ fn surroundings() -> Surroundings {
 /// `VMS_LOG` takes the usual filters, such as `debug` or `vms_media::control=debug`.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("VMS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
 
 /// A stream takes a socket and two memfds; the usual soft limit of 1024 is for programs that use select().

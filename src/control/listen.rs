@@ -8,6 +8,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -101,6 +102,17 @@ pub(crate) fn bind_unix(path: &Path) -> Result<(UnixListener, Claim), ListenErro
     claim.open_to_group()?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok((listener, claim))
+}
+
+/// Binds a TCP socket.
+///
+/// # Errors
+/// [`ListenError::Io`].
+pub(crate) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let failed = |source| ListenError::Io { at: format!("tcp:{address}"), source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {

@@ -10,7 +10,6 @@
 //! One thread, one tokio runtime. Nothing here touches media, and nothing a caller does can hold up a shard.
 
 mod api;
-mod camera;
 mod clock;
 mod engine;
 mod error;

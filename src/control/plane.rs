@@ -197,11 +197,12 @@ impl Plane {
         None
     }
 
+    /// Watchers are told that the daemon stops, not that the streams were removed: nobody asked for that.
     fn drain(&mut self) {
         self.draining = true;
         self.registry.close();
-        for (id, _) in self.registry.places() {
-            self.teardown(&id);
+        for place in self.registry.places() {
+            self.engine.remove(place);
         }
     }
 }

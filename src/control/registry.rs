@@ -167,10 +167,9 @@ impl Registry {
         self.feed.close();
     }
 
-    /// Everything's name and place.
-    pub(crate) fn places(&self) -> Vec<(StreamId, Place)> {
-        let place = |entry: &Entry| Place { uid: entry.uid, shard: entry.shard };
-        self.streams.iter().map(|(id, entry)| (id.clone(), place(entry))).collect()
+    /// Where everything is.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.streams.values().map(|entry| Place { uid: entry.uid, shard: entry.shard }).collect()
     }
 
     /// Takes a stream's new status. Answers its name when this changed anything.

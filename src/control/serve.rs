@@ -64,6 +64,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
 async fn serve(config: Config) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
+    // Before anything else: a second daemon must find out here, not after it has started its shards.
+    let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let (engine, bells) = Engine::start(&config)?;
     let plane = SharedPlane::new(engine);
     let resolver = Resolver::new(plane.clone());
@@ -73,7 +75,11 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     let api = Api::new(plane.clone(), config.ring_socket.clone());
     let (close, closing) = watch::channel(());
-    let (servers, claims) = listen_all(&config.listen, &api, &closing)?;
+    let mut servers = JoinSet::new();
+    let mut claims = Vec::new();
+    for socket in sockets {
+        claims.extend(socket.serve(&api, closing.clone(), &mut servers)?);
+    }
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     info!(listen = listen.join(" "), shards = config.shards, "ready");
 
@@ -87,7 +93,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     outcome
 }
 
-/// Streams first, so that watchers and readers see them go; then the callers.
+/// The cameras' sessions first, so that none is left open at a camera that allows two; then the callers.
 async fn shut_down(plane: &SharedPlane, close: watch::Sender<()>, mut servers: JoinSet<()>) {
     if timeout(DRAIN_TIMEOUT, plane.drain()).await.is_err() {
         warn!("some cameras did not take their goodbye in time");
@@ -112,37 +118,46 @@ async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) 
     }
 }
 
-/// Serves `api` at each address, until `closing` closes.
-fn listen_all(
-    addresses: &[Listen],
-    api: &Api,
-    closing: &watch::Receiver<()>,
-) -> Result<(JoinSet<()>, Vec<Claim>), ListenError> {
-    let mut servers = JoinSet::new();
-    let mut claims = Vec::new();
-    for address in addresses {
-        let failed = |source| ListenError::Io { at: address.to_string(), source };
-        let mut closing = closing.clone();
-        let closed = async move { while closing.changed().await.is_ok() {} };
-        let router = router(api.clone());
+/// An address that is ours: callers may already knock.
+enum Socket {
+    Unix(std::os::unix::net::UnixListener, Claim),
+    Tcp(std::net::TcpListener),
+}
+
+impl Socket {
+    fn bind(address: &Listen) -> Result<Self, ListenError> {
         match address {
             Listen::Unix(path) => {
-                let (listener, claim) = listen::bind_unix(path)?;
-                claims.push(claim);
-                let incoming = UnixListenerStream::new(UnixListener::from_std(listener).map_err(failed)?);
-                servers
-                    .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
+                listen::bind_unix(path).map(|(listener, claim)| Self::Unix(listener, claim))
             }
-            Listen::Tcp(address) => {
-                let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-                listener.set_nonblocking(true).map_err(failed)?;
-                let incoming = TcpListenerStream::new(TcpListener::from_std(listener).map_err(failed)?);
+            Listen::Tcp(address) => listen::bind_tcp(*address).map(Self::Tcp),
+        }
+    }
+
+    /// Lets callers in until `closing` closes. The claim is to be kept until then.
+    fn serve(
+        self,
+        api: &Api,
+        mut closing: watch::Receiver<()>,
+        servers: &mut JoinSet<()>,
+    ) -> io::Result<Option<Claim>> {
+        let closed = async move { while closing.changed().await.is_ok() {} };
+        let router = router(api.clone());
+        match self {
+            Self::Unix(listener, claim) => {
+                let incoming = UnixListenerStream::new(UnixListener::from_std(listener)?);
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
+                Ok(Some(claim))
+            }
+            Self::Tcp(listener) => {
+                let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+                servers
+                    .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
+                Ok(None)
             }
         }
     }
-    Ok((servers, claims))
 }
 
 fn router(api: Api) -> Router {
