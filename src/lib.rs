@@ -16,12 +16,14 @@
 //! | [`io`] | io_uring, sockets, receive buffers | values |
 //! | [`publish`] | access units into the rings; readers that come and go | codec (sink), `ring-abi` |
 //! | [`shard`] | one thread a core: the turn, the only clock | io, ingest, publish |
+//! | [`config`] | the command line, checked | values |
 //! | [`control`] | gRPC, attach socket, DNS, the registry of streams | shard |
 //!
 //! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out.
 //! `tests/architecture.rs` keeps this table.
 
 pub mod codec;
+pub mod config;
 pub mod control;
 pub mod ids;
 pub mod ingest;

@@ -68,7 +68,43 @@ pub const COMMAND_QUEUE_LEN: usize = 1024;
 /// Events that may wait for the control thread, per shard.
 pub const EVENT_QUEUE_LEN: usize = 4096;
 
+// Control --------------------------------------------------------------------------------------------------
+
+/// Bytes of one request.
+pub const REQUEST_LEN_MAX: usize = 1024 * 1024;
+/// Calls in flight on one connection.
+pub const CALLS_PER_CONNECTION_MAX: u32 = 128;
+/// Watches open at once.
+pub const WATCHERS_MAX: usize = 64;
+/// Events that may wait for one watcher; one that falls further behind is cut off.
+pub const WATCH_QUEUE_LEN: usize = 2 * STREAMS_MAX;
+/// Events kept for watchers that come back.
+pub const WATCH_HISTORY_LEN: usize = 2 * STREAMS_MAX;
+/// Streams of one page unless the caller says otherwise.
+pub const PAGE_SIZE_DEFAULT: usize = 100;
+/// Streams of one page.
+pub const PAGE_SIZE_MAX: usize = 1000;
+/// Bytes of one page: gRPC clients refuse answers above 4 MiB unless told otherwise.
+pub const PAGE_LEN_MAX: usize = 2 * 1024 * 1024;
+/// Labels of one stream.
+pub const LABELS_MAX: usize = 32;
+/// Bytes of a label's key.
+pub const LABEL_KEY_LEN_MAX: usize = 63;
+/// Bytes of a label's value.
+pub const LABEL_VALUE_LEN_MAX: usize = 256;
+/// Bytes of a user name or a password.
+pub const CREDENTIAL_LEN_MAX: usize = 256;
+/// Bytes of the text that explains a state.
+pub const DETAIL_LEN_MAX: usize = 1024;
+/// Host names looked up at once; a dead name server holds each look-up for seconds.
+pub const LOOKUPS_MAX: usize = 16;
+/// Events of one shard that the control thread takes before it looks after its callers again.
+pub const EVENTS_PER_PASS: usize = 256;
+
 const _: () = {
+    assert!(WATCH_QUEUE_LEN > STREAMS_MAX, "all cameras may fail at once and no watcher be cut off for it");
+    assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
+    assert!(LABELS_MAX * (LABEL_KEY_LEN_MAX + LABEL_VALUE_LEN_MAX) + URL_LEN_MAX < PAGE_LEN_MAX / 2);
     assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);
     assert!(ARENA_LEN_DEFAULT.is_power_of_two());
     assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");

@@ -1,2 +1,68 @@
-//! The daemon.
-fn main() {}
+//! The daemon: reads its command line, prepares its process, and hands over to the control plane.
+
+use std::io::IsTerminal;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use anyhow::Context;
+use clap::Parser;
+use rustix::process::{DumpableBehavior, Resource, getrlimit, getuid, set_dumpable_behavior, setrlimit};
+use tracing::{error, warn};
+use tracing_subscriber::EnvFilter;
+use vms_media::config::{Args, Config, Surroundings};
+use vms_media::control;
+
+/// Exit status for a command line that cannot be followed, as clap has it.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::check(args, &surroundings()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    log_to_stderr();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    // A core file, and the memory that a debugger of the same user may read, hold the cameras' passwords.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core files")?;
+    raise_file_limit();
+    Ok(control::run(config)?)
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        root: getuid().is_root(),
+        runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
+        cores: available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    }
+}
+
+/// `VMS_LOG` takes the usual filters, such as `debug` or `vms_media::control=debug`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("VMS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}
+
+/// A stream takes a socket and two memfds; the usual soft limit of 1024 is for programs that use select().
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,1 +1,28 @@
-//! (in work)
+//! The control plane: gRPC, the registry of streams, name look-ups, start and stop.
+//!
+//! ```text
+//!  caller ──gRPC──▶ api ──▶ plane ─┬─▶ registry ─▶ feed ──events──▶ watchers
+//!                                  └─▶ engine ──commands──▶ shards
+//!                            ▲            │
+//!                          pump ◀─events──┘        (one a shard)
+//!                            └──▶ resolve
+//! ```
+//! One thread, one tokio runtime. Nothing here touches media, and nothing a caller does can hold up a shard.
+
+mod api;
+mod clock;
+mod engine;
+mod error;
+mod feed;
+mod listen;
+mod plane;
+mod rates;
+mod registry;
+mod resolve;
+mod serve;
+mod show;
+mod spec;
+
+pub use engine::StartError;
+pub use listen::ListenError;
+pub use serve::{RunError, run};

@@ -1,0 +1,227 @@
+//! The command line, turned once into a checked [`Config`] and never looked at as text again.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// The words of the command line.
+#[derive(Debug, Parser)]
+#[command(name = "vms-media", version, about = "RTSP cameras in, access units out through shared memory")]
+pub struct Args {
+    /// Where the control plane listens: `unix:PATH`, or `tcp:ADDR` with a loopback address. May be repeated.
+    /// Default: `unix:` and control.sock in $XDG_RUNTIME_DIR/vms-media, or in /run/vms-media for root.
+    #[arg(long, value_name = "unix:PATH|tcp:ADDR")]
+    listen: Vec<String>,
+    /// Where readers attach. Default: ring.sock beside control.sock.
+    #[arg(long, value_name = "PATH")]
+    ring_socket: Option<PathBuf>,
+    /// Shards: threads that carry streams, one a core. Default: the cores this process may use.
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroUsize>,
+    /// How shards do input and output.
+    #[arg(long, value_enum, default_value_t = IoBackend::Auto)]
+    io: IoBackend,
+    /// Reader programs to start and look after, by commas. Only `none` is available yet.
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    readers: String,
+    /// Not available yet.
+    #[arg(long, value_name = "FILE", hide = true)]
+    config: Option<OsString>,
+    /// Not available yet.
+    #[arg(long, value_name = "DIR", hide = true)]
+    state_dir: Option<OsString>,
+    /// Not available yet.
+    #[arg(long, value_name = "N", hide = true)]
+    latency_us: Option<OsString>,
+    /// Not available yet.
+    #[arg(long, value_name = "ADDR", hide = true)]
+    http: Option<OsString>,
+}
+
+/// How shards do input and output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IoBackend {
+    /// The best that this machine allows.
+    Auto,
+    /// `io_uring`.
+    Uring,
+    /// Not available yet.
+    Epoll,
+}
+
+/// What the daemon was asked to do, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where the control plane listens; at least one.
+    pub listen: Vec<Listen>,
+    /// Where readers attach.
+    pub ring_socket: PathBuf,
+    /// Shards.
+    pub shards: NonZeroUsize,
+}
+
+/// An address of the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A loopback address.
+    Tcp(SocketAddr),
+}
+
+/// What the surroundings say where the command line is silent.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Whether this is root.
+    pub root: bool,
+    /// `$XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// Cores this process may use.
+    pub cores: NonZeroUsize,
+}
+
+/// Why the command line cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// `--listen` is neither of the two forms.
+    #[error("--listen {0}: write unix:PATH or tcp:ADDR:PORT")]
+    Address(String),
+    /// A TCP address that others can reach.
+    #[error(
+        "--listen tcp:{0}: only loopback addresses (127.0.0.1, [::1]) are allowed, because TCP callers cannot be \
+         authenticated yet; use a unix socket, or a tunnel to the loopback address"
+    )]
+    NotLoopback(SocketAddr),
+    /// An option without an implementation.
+    #[error("{0} is not available yet")]
+    NotAvailable(&'static str),
+    /// No place for the sockets.
+    #[error("XDG_RUNTIME_DIR is not set: give --listen unix:PATH and --ring-socket PATH")]
+    NoRuntimeDir,
+}
+
+impl Config {
+    /// Checks `args`.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(args: Args, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        refuse_what_is_not_built(&args)?;
+        let default_path = |name: &str| socket_dir(surroundings).map(|directory| directory.join(name));
+        let mut listen = args.listen.iter().map(|text| Listen::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        if listen.is_empty() {
+            listen.push(Listen::Unix(default_path("control.sock")?));
+        }
+        let ring_socket = args.ring_socket.map_or_else(|| default_path("ring.sock"), Ok)?;
+        Ok(Self { listen, ring_socket, shards: args.shards.unwrap_or(surroundings.cores) })
+    }
+}
+
+impl Listen {
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let wrong = || ConfigError::Address(text.to_owned());
+        match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+            Some(("tcp", address)) => match address.parse::<SocketAddr>() {
+                Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
+                Ok(address) => Err(ConfigError::NotLoopback(address)),
+                Err(_) => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
+}
+
+/// An option that is accepted and does nothing would be a lie.
+fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
+    let not_built = [
+        ("--config", args.config.is_some()),
+        ("--state-dir", args.state_dir.is_some()),
+        ("--latency-us", args.latency_us.is_some()),
+        ("--http", args.http.is_some()),
+        ("--io epoll", args.io == IoBackend::Epoll),
+        ("--readers other than none", args.readers != "none"),
+    ];
+    match not_built.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(ConfigError::NotAvailable(option)),
+        None => Ok(()),
+    }
+}
+
+fn socket_dir(surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
+    match &surroundings.runtime_dir {
+        _ if surroundings.root => Ok(PathBuf::from("/run/vms-media")),
+        Some(directory) => Ok(directory.join("vms-media")),
+        None => Err(ConfigError::NoRuntimeDir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(words: &[&str], root: bool, runtime_dir: Option<&str>) -> Result<Config, ConfigError> {
+        let args = Args::try_parse_from([&["vms-media"], words].concat()).unwrap();
+        let cores = NonZeroUsize::new(3).unwrap();
+        Config::check(args, &Surroundings { root, runtime_dir: runtime_dir.map(PathBuf::from), cores })
+    }
+
+    #[test]
+    fn defaults_follow_the_user() {
+        let config = check(&[], false, Some("/run/user/7")).unwrap();
+        assert_eq!(config.listen, [Listen::Unix("/run/user/7/vms-media/control.sock".into())]);
+        assert_eq!(config.ring_socket, PathBuf::from("/run/user/7/vms-media/ring.sock"));
+        assert_eq!(config.shards.get(), 3);
+        let root = check(&[], true, Some("/run/user/0")).unwrap();
+        assert_eq!(root.ring_socket, PathBuf::from("/run/vms-media/ring.sock"));
+        assert_eq!(check(&[], false, None), Err(ConfigError::NoRuntimeDir));
+        assert!(check(&["--listen", "unix:/c", "--ring-socket", "/r"], false, None).is_ok());
+    }
+
+    #[test]
+    fn only_loopback_tcp_is_listened_at() {
+        for good in ["tcp:127.0.0.1:0", "tcp:127.8.8.8:9", "tcp:[::1]:9"] {
+            assert!(check(&["--listen", good], true, None).is_ok(), "{good}");
+        }
+        for open in ["tcp:0.0.0.0:9", "tcp:[::]:9", "tcp:192.168.1.2:9"] {
+            assert!(
+                matches!(check(&["--listen", open], true, None), Err(ConfigError::NotLoopback(_))),
+                "{open}"
+            );
+        }
+        for wrong in ["tcp:localhost:9", "unix:", "/path", "http://127.0.0.1:9"] {
+            assert!(
+                matches!(check(&["--listen", wrong], true, None), Err(ConfigError::Address(_))),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        for words in [
+            ["--io", "epoll"],
+            ["--readers", "record"],
+            ["--http", "127.0.0.1:80"],
+            ["--config", "f"],
+            ["--state-dir", "d"],
+            ["--latency-us", "500"],
+        ] {
+            assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
+        }
+        assert!(check(&["--io", "uring", "--readers", "none"], true, None).is_ok());
+    }
+}

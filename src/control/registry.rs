@@ -1,0 +1,368 @@
+//! The streams of this daemon by their names, and what is known of each.
+//!
+//! Plain data: no clock, no socket, no shard. Each stream is kept in the form in which it is shown, in an `Arc`:
+//! answers copy it, watchers and history share it. An `Arc` that somebody else holds is never changed under them.
+//!
+//! Revisions begin at the daemon's start in microseconds since 1970, and grow by one for each change. So those of
+//! a restarted daemon are above all that went before (it would take more than a million changes a second to break
+//! that), and a watcher that comes back with one from before the restart is told to begin anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use prost::Message;
+use vms_proto::v1;
+
+use super::engine::{Counters, Track};
+use super::error::ApiError;
+use super::feed::{Feed, Watch};
+use super::rates::Rates;
+use super::show;
+use super::spec::StreamSpec;
+use crate::ids::{StreamId, StreamUid};
+use crate::ingest::Status;
+use crate::limits::PAGE_LEN_MAX;
+use crate::time::{Now, UnixNanos};
+
+/// All streams.
+pub(crate) struct Registry {
+    streams: BTreeMap<StreamId, Entry>,
+    names: HashMap<StreamUid, StreamId>,
+    revision: u64,
+    feed: Feed,
+}
+
+struct Entry {
+    uid: StreamUid,
+    spec: StreamSpec,
+    shard: usize,
+    rates: Rates,
+    shown: Arc<v1::Stream>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its incarnation.
+    pub(crate) uid: StreamUid,
+    /// Its shard, from 0.
+    pub(crate) shard: usize,
+}
+
+/// A page of streams.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// The streams, by id.
+    pub(crate) streams: Vec<v1::Stream>,
+    /// The last of them, when more follow.
+    pub(crate) more_after: Option<StreamId>,
+}
+
+impl Registry {
+    /// No streams, at a daemon that started at `start`.
+    pub(crate) fn new(start: UnixNanos) -> Self {
+        let revision = u64::try_from(start.0 / 1_000).unwrap_or(0);
+        Self { streams: BTreeMap::new(), names: HashMap::new(), revision, feed: Feed::new(revision) }
+    }
+
+    /// How many streams there are.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The revision of the last change.
+    pub(crate) const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The stream `id`, if it is there with the same spec; `None` when the id is free.
+    ///
+    /// # Errors
+    /// `SpecConflict` when it is there with another.
+    pub(crate) fn lookup(&self, id: &StreamId, spec: &StreamSpec) -> Result<Option<v1::Stream>, ApiError> {
+        let Some(entry) = self.streams.get(id) else { return Ok(None) };
+        match entry.spec.difference(spec) {
+            fields if fields.is_empty() => Ok(Some(v1::Stream::clone(&entry.shown))),
+            fields => Err(ApiError::SpecConflict { id: id.clone(), fields }),
+        }
+    }
+
+    /// Registers a stream whose id is free.
+    pub(crate) fn insert(&mut self, id: StreamId, place: Place, spec: StreamSpec, now: Now) -> v1::Stream {
+        let revision = self.next_revision();
+        let since = Some(show::timestamp(now.wall));
+        let shown = Arc::new(v1::Stream {
+            stream_id: id.to_string(),
+            spec: Some(spec.shown()),
+            credentials_set: spec.credentials.is_some(),
+            state: v1::State::Pending.into(),
+            state_since: since,
+            create_time: since,
+            shard: u32::try_from(place.shard).unwrap_or(u32::MAX),
+            etag: format!("{revision:x}"),
+            revision,
+            stats: Some(v1::StreamStats::default()),
+            ..v1::Stream::default()
+        });
+        self.feed.publish(v1::EventType::Created, Arc::clone(&shown));
+        let answer = v1::Stream::clone(&shown);
+        self.names.insert(place.uid, id.clone());
+        let Place { uid, shard } = place;
+        self.streams.insert(id, Entry { uid, spec, shard, rates: Rates::default(), shown });
+        answer
+    }
+
+    /// Takes a stream out; `None` when it is not there.
+    pub(crate) fn remove(&mut self, id: &StreamId) -> Option<Place> {
+        let entry = self.streams.remove(id)?;
+        self.names.remove(&entry.uid);
+        let mut last = Arc::unwrap_or_clone(entry.shown);
+        last.revision = self.next_revision();
+        self.feed.publish(v1::EventType::Removed, Arc::new(last));
+        Some(Place { uid: entry.uid, shard: entry.shard })
+    }
+
+    /// The stream `id`.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn stream(&self, id: &StreamId) -> Result<v1::Stream, ApiError> {
+        let entry = self.streams.get(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
+        Ok(v1::Stream::clone(&entry.shown))
+    }
+
+    /// Up to `size` streams behind `after`, and fewer when they would outgrow an answer.
+    pub(crate) fn page(&self, after: Option<&StreamId>, size: usize) -> Page {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page = Page { streams: Vec::new(), more_after: None };
+        let mut len = 0;
+        let mut last: Option<&StreamId> = None;
+        for (id, entry) in self.streams.range::<StreamId, _>((start, Bound::Unbounded)) {
+            len += entry.shown.encoded_len();
+            let full = page.streams.len() == size || (len > PAGE_LEN_MAX && !page.streams.is_empty());
+            if full {
+                page.more_after = last.cloned();
+                break;
+            }
+            page.streams.push(v1::Stream::clone(&entry.shown));
+            last = Some(id);
+        }
+        page
+    }
+
+    /// A watch from revision `from`, or of everything when it is 0.
+    pub(crate) fn watch(&mut self, from: u64) -> Watch {
+        match from {
+            0 => {
+                let streams = self.streams.values().map(|entry| Arc::clone(&entry.shown));
+                self.feed.watch_all(self.revision, streams)
+            }
+            from => self.feed.watch_from(self.revision, from),
+        }
+    }
+
+    /// Ends all watches.
+    pub(crate) fn close(&mut self) {
+        self.feed.close();
+    }
+
+    /// Where everything is.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.streams.values().map(|entry| Place { uid: entry.uid, shard: entry.shard }).collect()
+    }
+
+    /// Takes a stream's new status. Answers its name when this changed anything.
+    pub(crate) fn status(&mut self, uid: StreamUid, status: &Status, now: Now) -> Option<&StreamId> {
+        let next_attempt = status.next_attempt.map(|at| show::timestamp(show::wall_at(at, now)));
+        self.change(uid, |shown| {
+            shown.set_state(show::state(status.state));
+            shown.set_reason(show::reason(status.reason));
+            shown.detail = show::detail(&status.detail);
+            shown.state_since = Some(show::timestamp(status.since));
+            shown.next_attempt = next_attempt;
+        })
+    }
+
+    /// Takes what the camera sends.
+    pub(crate) fn tracks(&mut self, uid: StreamUid, tracks: &[Track]) -> Option<&StreamId> {
+        self.change(uid, |shown| shown.tracks = tracks.iter().map(Track::shown).collect())
+    }
+
+    /// Takes a stream's counters. This is no change: the revision stays.
+    pub(crate) fn counters(&mut self, uid: StreamUid, counters: &Counters, now: Now) {
+        let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
+        entry.rates.sample(now.mono, counters.units, counters.bytes);
+        let (fps, bitrate_bps) = entry.rates.per_second();
+        let shown = Arc::make_mut(&mut entry.shown);
+        shown.reconnects = counters.reconnects;
+        shown.last_frame_time = counters.last_unit.map(|at| show::timestamp(show::wall_at(at, now)));
+        shown.stats = Some(v1::StreamStats { fps, bitrate_bps, ..counters.shown() });
+    }
+
+    /// Changes how a stream is shown, and tells the watchers if that made a difference.
+    fn change(&mut self, uid: StreamUid, change: impl FnOnce(&mut v1::Stream)) -> Option<&StreamId> {
+        let id = self.names.get(&uid)?;
+        let entry = self.streams.get_mut(id)?;
+        let mut shown = v1::Stream::clone(&entry.shown);
+        change(&mut shown);
+        if shown == *entry.shown {
+            return None;
+        }
+        self.revision += 1;
+        shown.revision = self.revision;
+        entry.shown = Arc::new(shown);
+        self.feed.publish(v1::EventType::Changed, Arc::clone(&entry.shown));
+        Some(id)
+    }
+
+    const fn next_revision(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::tests::{CANARY, spec};
+    use super::*;
+    use crate::ingest::{Reason, State};
+    use crate::time::Mono;
+
+    const START: UnixNanos = UnixNanos(1_700_000_000_000_000_000);
+    const START_REVISION: u64 = 1_700_000_000_000_000;
+    const URL: &str = "rtsp://admin:pw@10.0.0.1/live";
+
+    fn now() -> Now {
+        Now { mono: Mono(5_000_000_000), wall: START }
+    }
+
+    fn id(text: &str) -> StreamId {
+        StreamId::new(text).unwrap()
+    }
+
+    fn registry_of(names: &[&str]) -> Registry {
+        let mut registry = Registry::new(START);
+        for (uid, name) in (1..).zip(names) {
+            registry.insert(id(name), Place { uid: StreamUid(uid), shard: 0 }, spec(URL), now());
+        }
+        registry
+    }
+
+    fn status(state: State, detail: &str) -> Status {
+        Status {
+            state,
+            reason: Reason::ConnectRefused,
+            detail: detail.into(),
+            since: START,
+            next_attempt: None,
+        }
+    }
+
+    fn kinds(watch: &Watch) -> Vec<v1::EventType> {
+        watch.backlog.iter().map(|event| event.kind).collect()
+    }
+
+    #[test]
+    fn the_same_spec_is_found_and_another_is_a_conflict() {
+        let registry = registry_of(&["cam-1"]);
+        let found = registry.lookup(&id("cam-1"), &spec(URL)).unwrap().unwrap();
+        assert_eq!((found.stream_id.as_str(), found.revision), ("cam-1", START_REVISION + 1));
+        assert!(registry.lookup(&id("cam-2"), &spec(URL)).unwrap().is_none());
+        let other = registry.lookup(&id("cam-1"), &spec("rtsp://admin:other@10.0.0.1/live")).unwrap_err();
+        assert_eq!(other, ApiError::SpecConflict { id: id("cam-1"), fields: vec!["credentials"] });
+    }
+
+    #[test]
+    fn a_removed_stream_is_gone_and_its_late_events_change_nothing() {
+        let mut registry = registry_of(&["cam-1"]);
+        let place = registry.remove(&id("cam-1")).unwrap();
+        assert_eq!(registry.remove(&id("cam-1")), None);
+        registry.insert(id("cam-1"), Place { uid: StreamUid(9), shard: 1 }, spec(URL), now());
+        let revision = registry.revision();
+        assert_eq!(registry.status(place.uid, &status(State::Backoff, "late"), now()), None);
+        assert_eq!(registry.revision(), revision);
+        assert_eq!(registry.stream(&id("cam-1")).unwrap().state(), v1::State::Pending);
+    }
+
+    #[test]
+    fn a_status_is_a_change_once_and_counters_never_are() {
+        let mut registry = registry_of(&["cam-1"]);
+        let refused = Status { next_attempt: Some(Mono(6_000_000_000)), ..status(State::Backoff, "refused") };
+        assert_eq!(registry.status(StreamUid(1), &refused, now()), Some(&id("cam-1")));
+        assert_eq!(registry.status(StreamUid(1), &refused, now()), None);
+        let counters =
+            Counters { units: 7, reconnects: 2, last_unit: Some(Mono(4_000_000_000)), ..Counters::default() };
+        registry.counters(StreamUid(1), &counters, now());
+
+        let stream = registry.stream(&id("cam-1")).unwrap();
+        assert_eq!((stream.state(), stream.detail.as_str()), (v1::State::Backoff, "refused"));
+        assert_eq!(stream.next_attempt.unwrap().seconds, START.0 / 1_000_000_000 + 1);
+        assert_eq!(stream.last_frame_time.unwrap().seconds, START.0 / 1_000_000_000 - 1);
+        assert_eq!((stream.revision, registry.revision()), (START_REVISION + 2, START_REVISION + 2));
+        assert_eq!((stream.stats.unwrap().units, stream.reconnects), (7, 2));
+        assert_eq!(stream.etag, format!("{:x}", START_REVISION + 1));
+    }
+
+    #[test]
+    fn a_watch_sees_snapshot_bookmark_and_deltas_and_can_go_on_from_a_revision() {
+        let mut registry = registry_of(&["a", "b"]);
+        let mut watch = registry.watch(0);
+        assert_eq!(
+            kinds(&watch),
+            [v1::EventType::Snapshot, v1::EventType::Snapshot, v1::EventType::Bookmark]
+        );
+        let seen = registry.revision();
+        registry.status(StreamUid(2), &status(State::Connecting, ""), now());
+        registry.remove(&id("a"));
+        let live = watch.live.as_mut().unwrap();
+        assert_eq!(live.try_recv().unwrap().kind, v1::EventType::Changed);
+        let removed = live.try_recv().unwrap();
+        assert_eq!((removed.kind, removed.revision), (v1::EventType::Removed, seen + 2));
+        assert_eq!(removed.stream.unwrap().stream_id, "a");
+
+        let resumed = registry.watch(seen);
+        assert_eq!(
+            kinds(&resumed),
+            [v1::EventType::Changed, v1::EventType::Removed, v1::EventType::Bookmark]
+        );
+        let before_restart = registry.watch(START_REVISION - 1);
+        assert_eq!(kinds(&before_restart), [v1::EventType::Compacted]);
+    }
+
+    #[test]
+    fn pages_cover_everything_once() {
+        let names: Vec<String> = (0..25).map(|n| format!("cam-{n:02}")).collect();
+        let registry = registry_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut seen = Vec::new();
+        let mut after = None;
+        loop {
+            let page = registry.page(after.as_ref(), 10);
+            assert!(page.streams.len() <= 10);
+            seen.extend(page.streams.into_iter().map(|stream| stream.stream_id));
+            after = page.more_after;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, names);
+        assert!(registry.page(Some(&id("zzz")), 10).streams.is_empty());
+        assert_eq!(
+            registry.page(None, 25).more_after,
+            None,
+            "a page that ends with the last stream is the last"
+        );
+    }
+
+    #[test]
+    fn no_answer_holds_the_password() {
+        let mut registry = Registry::new(START);
+        let spec = spec(&format!("rtsp://admin:{CANARY}@10.0.0.1/live"));
+        let created = registry.insert(id("a"), Place { uid: StreamUid(1), shard: 0 }, spec, now());
+        assert!(created.credentials_set);
+        let shown = registry.watch(0).backlog.into_iter().map(|event| event.shown().encode_to_vec());
+        for bytes in shown.chain([created.encode_to_vec()]) {
+            assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
+        }
+    }
+}

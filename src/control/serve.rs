@@ -1,0 +1,195 @@
+//! The daemon's life: start, serve, stop within a bound.
+
+use std::convert::Infallible;
+use std::io;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tracing::{error, info, warn};
+use vms_proto::v1::media_control_server::MediaControlServer;
+
+use super::api::Api;
+use super::engine::{Bell, Engine, StartError};
+use super::listen::{self, Claim, ListenError};
+use super::plane::SharedPlane;
+use super::resolve::Resolver;
+use crate::config::{Config, Listen};
+use crate::limits::{CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX};
+
+/// How long all cameras together have for their goodbye.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long open calls have to end after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a handler may take. None awaits anything; this is the belt to that.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that does not answer a ping for twice this is closed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Why the daemon did not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No runtime.
+    #[error("cannot start the control thread: {0}")]
+    Runtime(#[from] io::Error),
+    /// No shards.
+    #[error(transparent)]
+    Shards(#[from] StartError),
+    /// No address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A second signal came while the streams were being torn down.
+    #[error("stopped at once by a second signal")]
+    Interrupted,
+}
+
+/// Runs the daemon until SIGINT or SIGTERM.
+///
+/// # Errors
+/// [`RunError`] when it cannot start, or when a second signal cut the stop short.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
+    let outcome = runtime.block_on(serve(config));
+    // A look-up that a dead name server holds must not hold us.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    let mut stop = StopSignal::new()?;
+    // Before anything else: a second daemon must find out here, not after it has started its shards.
+    let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
+    let (engine, bells) = Engine::start(&config)?;
+    let plane = SharedPlane::new(engine);
+    let resolver = Resolver::new(plane.clone());
+    let mut pumps = JoinSet::new();
+    for (shard, bell) in bells.into_iter().enumerate() {
+        pumps.spawn(pump(shard, bell, plane.clone(), resolver.clone()));
+    }
+    let api = Api::new(plane.clone(), config.ring_socket.clone());
+    let (close, closing) = watch::channel(());
+    let mut servers = JoinSet::new();
+    let mut claims = Vec::new();
+    for socket in sockets {
+        claims.extend(socket.serve(&api, closing.clone(), &mut servers)?);
+    }
+    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
+    info!(listen = listen.join(" "), shards = config.shards, "ready");
+
+    stop.received().await;
+    info!("stopping: cameras are told goodbye; a second signal stops at once");
+    let outcome = tokio::select! {
+        () = shut_down(&plane, close, servers) => Ok(()),
+        () = stop.received() => Err(RunError::Interrupted),
+    };
+    drop(claims);
+    outcome
+}
+
+/// The cameras' sessions first, so that none is left open at a camera that allows two; then the callers.
+async fn shut_down(plane: &SharedPlane, close: watch::Sender<()>, mut servers: JoinSet<()>) {
+    if timeout(DRAIN_TIMEOUT, plane.drain()).await.is_err() {
+        warn!("some cameras did not take their goodbye in time");
+    }
+    drop(close);
+    let ended = async { while servers.join_next().await.is_some() {} };
+    if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
+        info!("open connections were cut");
+    }
+}
+
+/// Takes a shard's events whenever it rings.
+async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) -> Infallible {
+    loop {
+        let batch = plane.take_events(shard, EVENTS_PER_PASS);
+        batch.lookups.into_iter().for_each(|lookup| resolver.spawn(lookup));
+        if batch.more {
+            tokio::task::yield_now().await;
+        } else {
+            bell.rung().await;
+        }
+    }
+}
+
+/// An address that is ours: callers may already knock.
+enum Socket {
+    Unix(std::os::unix::net::UnixListener, Claim),
+    Tcp(std::net::TcpListener),
+}
+
+impl Socket {
+    fn bind(address: &Listen) -> Result<Self, ListenError> {
+        match address {
+            Listen::Unix(path) => {
+                listen::bind_unix(path).map(|(listener, claim)| Self::Unix(listener, claim))
+            }
+            Listen::Tcp(address) => listen::bind_tcp(*address).map(Self::Tcp),
+        }
+    }
+
+    /// Lets callers in until `closing` closes. The claim is to be kept until then.
+    fn serve(
+        self,
+        api: &Api,
+        mut closing: watch::Receiver<()>,
+        servers: &mut JoinSet<()>,
+    ) -> io::Result<Option<Claim>> {
+        let closed = async move { while closing.changed().await.is_ok() {} };
+        let router = router(api.clone());
+        match self {
+            Self::Unix(listener, claim) => {
+                let incoming = UnixListenerStream::new(UnixListener::from_std(listener)?);
+                servers
+                    .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
+                Ok(Some(claim))
+            }
+            Self::Tcp(listener) => {
+                let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+                servers
+                    .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn router(api: Api) -> Router {
+    Server::builder()
+        .timeout(CALL_TIMEOUT)
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(MediaControlServer::new(api).max_decoding_message_size(REQUEST_LEN_MAX))
+}
+
+fn told(ended: Result<(), tonic::transport::Error>) {
+    if let Err(error) = ended {
+        error!(%error, "a listener ended");
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    fn new() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The daemon's values in the words of the API. No decisions here.
+
+use std::time::Duration;
+
+use vms_proto::v1;
+
+use crate::codec::Codec;
+use crate::ingest::{Reason, State};
+use crate::limits::DETAIL_LEN_MAX;
+use crate::time::{Mono, Now, UnixNanos};
+
+/// A wall-clock time.
+pub(crate) fn timestamp(time: UnixNanos) -> prost_types::Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = i32::try_from(time.0.rem_euclid(SECOND)).unwrap_or(0);
+    prost_types::Timestamp { seconds: time.0.div_euclid(SECOND), nanos }
+}
+
+/// The wall-clock time at which the monotonic clock will say, or said, `mono`.
+pub(crate) fn wall_at(mono: Mono, now: Now) -> UnixNanos {
+    let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+    let offset = nanos(mono.since(now.mono)).saturating_sub(nanos(now.mono.since(mono)));
+    UnixNanos(now.wall.0.saturating_add(offset))
+}
+
+/// A state's explanation, cut to its limit at a character's edge. Control characters, which a camera may have put
+/// into its answer to play with somebody's terminal, become blanks.
+pub(crate) fn detail(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .scan(0, |len, c| {
+            *len += c.len_utf8();
+            (*len <= DETAIL_LEN_MAX).then_some(c)
+        })
+        .collect()
+}
+
+/// A codec.
+pub(crate) const fn codec(codec: Codec) -> v1::Codec {
+    match codec {
+        Codec::H264 => v1::Codec::H264,
+        Codec::H265 => v1::Codec::H265,
+    }
+}
+
+/// A state.
+pub(crate) const fn state(state: State) -> v1::State {
+    match state {
+        State::Pending => v1::State::Pending,
+        State::Connecting => v1::State::Connecting,
+        State::Streaming => v1::State::Streaming,
+        State::Stalled => v1::State::Stalled,
+        State::Backoff => v1::State::Backoff,
+        State::AuthFailed => v1::State::AuthFailed,
+        State::Unsupported => v1::State::Unsupported,
+        State::Stopping => v1::State::Stopping,
+    }
+}
+
+/// A state's cause.
+pub(crate) const fn reason(reason: Reason) -> v1::StateReason {
+    match reason {
+        Reason::None => v1::StateReason::Unspecified,
+        Reason::ResolveFailed => v1::StateReason::ResolveFailed,
+        Reason::ConnectRefused => v1::StateReason::ConnectRefused,
+        Reason::ConnectTimeout => v1::StateReason::ConnectTimeout,
+        Reason::ConnectFailed => v1::StateReason::ConnectFailed,
+        Reason::NotRtsp => v1::StateReason::NotRtsp,
+        Reason::ReplyTimeout => v1::StateReason::ReplyTimeout,
+        Reason::AuthRefused => v1::StateReason::AuthRefused,
+        Reason::Forbidden => v1::StateReason::Forbidden,
+        Reason::NotFound => v1::StateReason::NotFound,
+        Reason::SessionLimit => v1::StateReason::SessionLimit,
+        Reason::ServiceUnavailable => v1::StateReason::ServiceUnavailable,
+        Reason::RequestRefused => v1::StateReason::RequestRefused,
+        Reason::NoVideo => v1::StateReason::NoVideo,
+        Reason::UnsupportedCodec => v1::StateReason::UnsupportedCodec,
+        Reason::BadSdp => v1::StateReason::BadSdp,
+        Reason::LimitExceeded => v1::StateReason::LimitExceeded,
+        Reason::NoFirstFrame => v1::StateReason::NoFirstFrame,
+        Reason::NoVideoData => v1::StateReason::NoVideoData,
+        Reason::ConnectionClosed => v1::StateReason::ConnectionClosed,
+        Reason::ConnectionLost => v1::StateReason::ConnectionLost,
+        Reason::InternalError => v1::StateReason::InternalError,
+        Reason::Requested => v1::StateReason::Requested,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_and_deadlines_in_the_past_are_told_right() {
+        assert_eq!(timestamp(UnixNanos(-1)), prost_types::Timestamp { seconds: -1, nanos: 999_999_999 });
+        let now = Now { mono: Mono(1_000), wall: UnixNanos(5_000) };
+        assert_eq!(wall_at(Mono(1_500), now), UnixNanos(5_500));
+        assert_eq!(wall_at(Mono(400), now), UnixNanos(4_400));
+        assert_eq!(wall_at(Mono(u64::MAX), now).0, i64::MAX);
+    }
+
+    #[test]
+    fn a_detail_is_cut_between_characters_and_holds_no_escapes() {
+        let long = "é".repeat(DETAIL_LEN_MAX);
+        assert_eq!(detail(&long).len(), DETAIL_LEN_MAX);
+        assert_eq!(detail("not\x1b[2J found\r\n"), "not [2J found  ");
+    }
+}

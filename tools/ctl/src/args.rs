@@ -1,0 +1,132 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
+use vms_proto::v1;
+
+/// Adds, removes and shows the cameras of a vms-media daemon.
+#[derive(Debug, Parser)]
+#[command(name = "vms-ctl", version)]
+pub(crate) struct Args {
+    /// The daemon: unix:PATH or http://ADDR:PORT. Default: unix: and control.sock in $XDG_RUNTIME_DIR/vms-media,
+    /// or in /run/vms-media for root.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub(crate) server: Option<String>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Add a camera. Adding it again is no error, and touches nothing.
+    Setup(Setup),
+    /// Remove a camera. Removing it again is no error.
+    Teardown {
+        /// The stream's name.
+        id: String,
+    },
+    /// Show one camera in full.
+    Get {
+        /// The stream's name.
+        id: String,
+    },
+    /// Show all cameras.
+    List,
+    /// Show all cameras, and then each change as it happens.
+    Watch {
+        /// Show what happened after this revision instead of everything.
+        #[arg(long, value_name = "REVISION", default_value_t = 0)]
+        from: u64,
+    },
+    /// Show what the daemon is.
+    Info,
+}
+
+/// A camera to add.
+#[derive(Arguments)]
+pub(crate) struct Setup {
+    /// The stream's name: lower-case letters, digits, '.', '_', '-'.
+    pub(crate) id: String,
+    /// rtsp://[USER[:PASSWORD]@]HOST[:PORT]/PATH. Other users of this machine see a password that is written here:
+    /// use --user and --password-file.
+    pub(crate) url: String,
+    /// How RTP is carried.
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    pub(crate) transport: Transport,
+    /// A note to keep with the stream; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// The camera's user.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// A file whose first line is the camera's password; `-` for standard input.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// The URL may hold a password.
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How RTP is carried.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Transport {
+    /// The daemon chooses.
+    Auto,
+    /// In the RTSP connection.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl From<Transport> for v1::Transport {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Auto => Self::Auto,
+            Transport::Tcp => Self::Tcp,
+            Transport::Udp => Self::Udp,
+        }
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_prints_no_secret() {
+        Args::command().debug_assert();
+        let args = Args::try_parse_from([
+            "vms-ctl",
+            "setup",
+            "a",
+            "rtsp://u:canary@h/",
+            "--label",
+            "k=v=w",
+            "--json",
+        ])
+        .unwrap();
+        assert!(!format!("{args:?}").contains("canary"));
+        assert!(args.json);
+        let Command::Setup(setup) = args.command else { panic!("not setup") };
+        assert_eq!(setup.labels, [("k".to_owned(), "v=w".to_owned())]);
+        assert!(
+            Args::try_parse_from(["vms-ctl", "setup", "a", "rtsp://h/", "--password-file", "-"]).is_err()
+        );
+    }
+}

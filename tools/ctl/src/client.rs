@@ -1,0 +1,37 @@
+//! The way to the daemon.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+use vms_proto::v1::media_control_client::MediaControlClient;
+
+use crate::problem::Problem;
+
+/// How long the daemon may take to accept, and then to begin each answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A page of 1000 streams with all their labels.
+const ANSWER_LEN_MAX: usize = 16 * 1024 * 1024;
+
+/// Connects to `server`, or to where the daemon listens by default.
+pub(crate) async fn connect(server: Option<String>) -> Result<MediaControlClient<Channel>, Problem> {
+    let server = server.map_or_else(default_server, Ok)?;
+    if !server.starts_with("unix:") && !server.starts_with("http://") {
+        return Err(Problem::Usage("--server: write unix:PATH or http://ADDR:PORT".to_owned()));
+    }
+    let unreachable = |source| Problem::Unreachable { server: server.clone(), source };
+    let endpoint = Endpoint::from_shared(server.clone()).map_err(unreachable)?;
+    let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await.map_err(unreachable)?;
+    Ok(MediaControlClient::new(channel).max_decoding_message_size(ANSWER_LEN_MAX))
+}
+
+fn default_server() -> Result<String, Problem> {
+    let directory = if rustix::process::getuid().is_root() {
+        PathBuf::from("/run")
+    } else {
+        let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        directory.ok_or_else(|| Problem::Usage("XDG_RUNTIME_DIR is not set: give --server".to_owned()))?
+    };
+    Ok(format!("unix:{}", directory.join("vms-media/control.sock").display()))
+}

@@ -1,0 +1,155 @@
+//! One function a command.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use tonic::transport::Channel;
+use vms_proto::v1;
+use vms_proto::v1::media_control_client::MediaControlClient;
+
+use crate::args::{Args, Command, Setup};
+use crate::problem::Problem;
+use crate::{client, table, view};
+
+/// Bytes read of a password file; longer ones are no password.
+const PASSWORD_FILE_LEN_MAX: u64 = 4096;
+
+/// Streams asked for at once.
+const PAGE_SIZE: i32 = 1000;
+
+type Client = MediaControlClient<Channel>;
+
+/// Where the answer goes, and in which form.
+struct Output<'a, W> {
+    json: bool,
+    to: &'a mut W,
+}
+
+/// Does what the command line says, and writes the answer to `to`.
+pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> {
+    let mut client = client::connect(args.server).await?;
+    let mut output = Output { json: args.json, to };
+    match args.command {
+        Command::Setup(setup) => set_up(&mut client, setup, &mut output).await,
+        Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
+        Command::Get { id } => show_one(&mut client, id, &mut output).await,
+        Command::List => list(&mut client, &mut output).await,
+        Command::Watch { from } => watch(&mut client, from, &mut output).await,
+        Command::Info => info(&mut client, &mut output).await,
+    }
+}
+
+async fn set_up<W: Write>(
+    client: &mut Client,
+    setup: Setup,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let answer = client.setup_stream(setup_request(setup)?).await?.into_inner();
+    let stream = answer.stream.ok_or(Problem::Incomplete("stream"))?;
+    let word = if answer.created { "set up" } else { "unchanged" };
+    let line = format!("stream {} {word}", stream.stream_id);
+    output.value(&view::Setup { stream: view::Stream::from(stream), created: answer.created }, &line)
+}
+
+async fn tear_down<W: Write>(
+    client: &mut Client,
+    id: String,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let request = v1::TeardownStreamRequest { id: id.clone() };
+    let existed = client.teardown_stream(request).await?.into_inner().existed;
+    let word = if existed { "torn down" } else { "was not there" };
+    output.value(&view::Teardown { existed }, &format!("stream {id} {word}"))
+}
+
+async fn show_one<W: Write>(
+    client: &mut Client,
+    id: String,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let stream = client.get_stream(v1::GetStreamRequest { id }).await?.into_inner();
+    let stream = view::Stream::from(stream);
+    output.value(&stream, &table::describe(&stream))
+}
+
+async fn list<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Result<(), Problem> {
+    let mut list = view::List::default();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListStreamsRequest { page_size: PAGE_SIZE, page_token };
+        let page = client.list_streams(request).await?.into_inner();
+        if list.revision == 0 {
+            list.revision = page.revision;
+        }
+        list.streams.extend(page.streams.into_iter().map(view::Stream::from));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    output.value(&list, &table::streams(&list.streams))
+}
+
+async fn watch<W: Write>(client: &mut Client, from: u64, output: &mut Output<'_, W>) -> Result<(), Problem> {
+    let request = v1::WatchStreamsRequest { from_revision: from };
+    let mut events = client.watch_streams(request).await?.into_inner();
+    if !output.json {
+        writeln!(output.to, "{}", table::EVENT_HEADER)?;
+    }
+    while let Some(event) = events.message().await? {
+        let event = view::Event::from(event);
+        output.value(&event, &table::event(&event))?;
+    }
+    Ok(())
+}
+
+async fn info<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Result<(), Problem> {
+    let info = client.get_server_info(v1::GetServerInfoRequest {}).await?.into_inner();
+    let info = view::Info::from(info);
+    output.value(&info, &table::info(&info))
+}
+
+impl<W: Write> Output<'_, W> {
+    /// Writes one answer: `value` on one line, or `text`. Flushed, so that a `watch` in a pipe is not late.
+    fn value(&mut self, value: &impl Serialize, text: &str) -> Result<(), Problem> {
+        if self.json {
+            serde_json::to_writer(&mut self.to, value).map_err(json_problem)?;
+            writeln!(self.to)?;
+        } else {
+            writeln!(self.to, "{text}")?;
+        }
+        Ok(self.to.flush()?)
+    }
+}
+
+/// serde_json hides a closed pipe in its own error.
+fn json_problem(error: serde_json::Error) -> Problem {
+    if error.is_io() { Problem::Io(error.into()) } else { Problem::Json(error) }
+}
+
+fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
+    let Setup { id, url, transport, labels, user, password_file } = setup;
+    let password = password_file.map(|path| read_password(&path)).transpose()?.unwrap_or_default();
+    let credentials = user.map(|username| v1::Credentials { username, password });
+    let spec = v1::StreamSpec {
+        url: String::new(),
+        credentials,
+        transport: v1::Transport::from(transport).into(),
+        labels: labels.into_iter().collect(),
+    };
+    Ok(v1::SetupStreamRequest { id, url, spec: Some(spec) })
+}
+
+/// The first line of `path`, or of standard input for `-`.
+fn read_password(path: &Path) -> Result<String, Problem> {
+    let failed = |source| Problem::PasswordFile { path: path.to_owned(), source };
+    let source: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(failed)?)
+    };
+    let mut line = String::new();
+    BufReader::new(source.take(PASSWORD_FILE_LEN_MAX)).read_line(&mut line).map_err(failed)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,215 @@
+//! Answers for people: columns, and one stream in full.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use prost_types::Timestamp;
+
+use crate::view::{Event, Info, Stream, Track};
+
+/// Heads of the columns of `list`.
+const HEADER: [&str; 9] = ["NAME", "STATE", "REASON", "CODEC", "SIZE", "FPS", "BITRATE", "READERS", "AGE"];
+
+/// Heads of the columns of `watch`, whose widths are fixed because nobody knows what comes.
+pub(crate) const EVENT_HEADER: &str =
+    "EVENT      NAME                 STATE         REASON             DETAIL";
+
+/// `list`: a line for each stream.
+pub(crate) fn streams(streams: &[Stream]) -> String {
+    let now = now();
+    let rows: Vec<[String; 9]> = streams.iter().map(|stream| row(stream, now)).collect();
+    align(&rows)
+}
+
+/// `get`: everything about one stream.
+pub(crate) fn describe(stream: &Stream) -> String {
+    let time = |time: &Option<Timestamp>| time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    let stats = &stream.stats;
+    let labels: Vec<_> = stream.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let tracks: Vec<_> = stream.tracks.iter().map(track).collect();
+    let state = match &stream.reason {
+        Some(reason) => format!("{} ({reason}) since {}", stream.state, time(&stream.state_since)),
+        None => format!("{} since {}", stream.state, time(&stream.state_since)),
+    };
+    let damage = format!(
+        "{} packets lost, {} units damaged, {} dropped",
+        stats.lost_packets, stats.damaged_units, stats.dropped_units
+    );
+    let media = format!(
+        "{} units ({} key), {} bytes, {:.1} fps, {}",
+        stats.units,
+        stats.key_units,
+        stats.bytes,
+        stats.fps,
+        bitrate(stats.bitrate_bps)
+    );
+    fields(&[
+        ("Name", stream.stream_id.clone()),
+        ("URL", stream.url.clone()),
+        ("Credentials", if stream.credentials_set { "set" } else { "none" }.to_owned()),
+        ("Transport", stream.transport.clone()),
+        ("Labels", or_dash(labels.join(" "))),
+        ("State", state),
+        ("Detail", or_dash(stream.detail.clone())),
+        ("Next attempt", time(&stream.next_attempt)),
+        ("Last frame", time(&stream.last_frame_time)),
+        ("Reconnects", stream.reconnects.to_string()),
+        ("Tracks", or_dash(tracks.join(", "))),
+        ("Media", media),
+        ("Damage", damage),
+        ("Readers", stats.readers.to_string()),
+        ("Shard", stream.shard.to_string()),
+        ("Created", time(&stream.create_time)),
+        ("Etag", stream.etag.clone()),
+        ("Revision", stream.revision.to_string()),
+    ])
+}
+
+/// `watch`: one line.
+pub(crate) fn event(event: &Event) -> String {
+    let line = match &event.stream {
+        Some(stream) => format!(
+            "{:<10} {:<20} {:<13} {:<18} {}",
+            event.kind,
+            stream.stream_id,
+            stream.state,
+            stream.reason.as_deref().unwrap_or("-"),
+            stream.detail
+        ),
+        None => format!("{:<10} revision {}", event.kind, event.revision),
+    };
+    line.trim_end().to_owned()
+}
+
+/// `info`.
+pub(crate) fn info(info: &Info) -> String {
+    fields(&[
+        ("Version", info.version.clone()),
+        ("Started", info.start_time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
+        ("Shards", format!("{}, io by {}", info.shards, info.io_backend)),
+        ("Streams", format!("{} of at most {}", info.streams, info.streams_max)),
+        ("Ring socket", info.ring_socket.clone()),
+        ("Ring ABI", or_dash(info.ring_abi_version.clone())),
+        ("Largest unit", format!("{} bytes", info.unit_bytes_max)),
+        ("Revision", info.revision.to_string()),
+    ])
+}
+
+fn row(stream: &Stream, now: i64) -> [String; 9] {
+    let first = stream.tracks.first();
+    let codec = first.and_then(|track| track.codec.clone()).map(|codec| codec.to_ascii_uppercase());
+    let size = first.filter(|track| track.width > 0).map(|track| format!("{}x{}", track.width, track.height));
+    let flows = stream.stats.bitrate_bps > 0;
+    [
+        stream.stream_id.clone(),
+        stream.state.clone(),
+        stream.reason.clone().unwrap_or_else(|| "-".to_owned()),
+        codec.unwrap_or_else(|| "-".to_owned()),
+        size.unwrap_or_else(|| "-".to_owned()),
+        if flows { format!("{:.1}", stream.stats.fps) } else { "-".to_owned() },
+        if flows { bitrate(stream.stats.bitrate_bps) } else { "-".to_owned() },
+        stream.stats.readers.to_string(),
+        stream.create_time.as_ref().map_or_else(|| "-".to_owned(), |created| age(now - created.seconds)),
+    ]
+}
+
+/// Columns as wide as their widest word, three blanks apart.
+fn align(rows: &[[String; 9]]) -> String {
+    let mut widths = HEADER.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let line = |cells: &[&str]| {
+        let padded: Vec<_> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        padded.join("   ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(&HEADER)];
+    lines.extend(rows.iter().map(|row| line(&row.each_ref().map(String::as_str))));
+    lines.join("\n")
+}
+
+fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len() + 1).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in fields {
+        let name = format!("{name}:");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<width$}  {value}");
+    }
+    text.trim_end().to_owned()
+}
+
+fn track(track: &Track) -> String {
+    let codec = track.codec.as_deref().unwrap_or("unknown").to_ascii_uppercase();
+    format!(
+        "{codec} {}x{} {:.2} fps nominal, profile {}, level {}",
+        track.width, track.height, track.fps, track.profile_idc, track.level_idc
+    )
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Bits a second with a unit a person reads.
+fn bitrate(bps: u64) -> String {
+    match bps {
+        0..1_000 => format!("{bps} bit/s"),
+        1_000..1_000_000 => format!("{} kbit/s", bps / 1_000),
+        _ => format!("{}.{} Mbit/s", bps / 1_000_000, bps % 1_000_000 / 100_000),
+    }
+}
+
+/// A span of seconds in one or two units, as kubectl has it.
+fn age(seconds: i64) -> String {
+    match seconds.max(0) {
+        s @ 0..120 => format!("{s}s"),
+        s @ 120..7_200 => format!("{}m{}s", s / 60, s % 60),
+        s @ 7_200..172_800 => format!("{}h{}m", s / 3_600, s % 3_600 / 60),
+        s => format!("{}d{}h", s / 86_400, s % 86_400 / 3_600),
+    }
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "a program's own clock, to show ages to a person")]
+fn now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.ok().and_then(|span| i64::try_from(span.as_secs()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vms_proto::v1;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            [bitrate(999), bitrate(64_500), bitrate(4_096_000)],
+            ["999 bit/s", "64 kbit/s", "4.0 Mbit/s"]
+        );
+        assert_eq!(
+            [age(-3), age(119), age(120), age(7_200), age(200_000)],
+            ["0s", "119s", "2m0s", "2h0m", "2d7h"]
+        );
+    }
+
+    #[test]
+    fn columns_stand_under_their_heads() {
+        let named = |name: &str| {
+            Stream::from(v1::Stream {
+                stream_id: name.into(),
+                state: v1::State::Backoff.into(),
+                reason: v1::StateReason::ConnectRefused.into(),
+                ..Default::default()
+            })
+        };
+        let text = streams(&[named("cam-1"), named("a-much-longer-name")]);
+        let lines: Vec<_> = text.lines().collect();
+        let column = lines[0].find("REASON").unwrap();
+        assert!(lines[1..].iter().all(|line| line[column..].starts_with("connect_refused")), "{text}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Answers as JSON. The names are a promise to scripts: add to them, don't rename them.
+//!
+//! Enums are lower case without their prefix (`auth_failed`), times are RFC 3339, what is unknown is `null`.
+
+use std::collections::BTreeMap;
+
+use prost_types::Timestamp;
+use serde::Serialize;
+use vms_proto::v1;
+
+/// Answer to `setup`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Setup {
+    pub(crate) stream: Stream,
+    pub(crate) created: bool,
+}
+
+/// Answer to `teardown`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Teardown {
+    pub(crate) existed: bool,
+}
+
+/// Answer to `list`.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct List {
+    pub(crate) streams: Vec<Stream>,
+    pub(crate) revision: u64,
+}
+
+/// A line of `watch`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Event {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) revision: u64,
+    pub(crate) stream: Option<Stream>,
+    pub(crate) compact_revision: Option<u64>,
+}
+
+/// A stream.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stream {
+    pub(crate) stream_id: String,
+    pub(crate) url: String,
+    pub(crate) credentials_set: bool,
+    pub(crate) transport: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) state: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) detail: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) state_since: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) create_time: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) last_frame_time: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) next_attempt: Option<Timestamp>,
+    pub(crate) reconnects: u64,
+    pub(crate) tracks: Vec<Track>,
+    pub(crate) stats: Stats,
+    pub(crate) shard: u32,
+    pub(crate) etag: String,
+    pub(crate) revision: u64,
+}
+
+/// A track.
+#[derive(Debug, Serialize)]
+pub(crate) struct Track {
+    pub(crate) codec: Option<String>,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) fps: f64,
+    pub(crate) profile_idc: u32,
+    pub(crate) level_idc: u32,
+}
+
+/// Counters and rates.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stats {
+    pub(crate) units: u64,
+    pub(crate) key_units: u64,
+    pub(crate) bytes: u64,
+    pub(crate) fps: f64,
+    pub(crate) bitrate_bps: u64,
+    pub(crate) lost_packets: u64,
+    pub(crate) damaged_units: u64,
+    pub(crate) dropped_units: u64,
+    pub(crate) readers: u32,
+}
+
+/// Answer to `info`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Info {
+    pub(crate) version: String,
+    pub(crate) io_backend: String,
+    pub(crate) shards: u32,
+    pub(crate) streams: u32,
+    pub(crate) streams_max: u32,
+    pub(crate) unit_bytes_max: u64,
+    pub(crate) watchers_max: u32,
+    pub(crate) ring_abi_version: String,
+    pub(crate) ring_socket: String,
+    pub(crate) revision: u64,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) start_time: Option<Timestamp>,
+}
+
+impl From<v1::Stream> for Stream {
+    fn from(stream: v1::Stream) -> Self {
+        let state = known(stream.state().as_str_name(), "STATE_").unwrap_or_else(|| "unknown".to_owned());
+        let reason = known(stream.reason().as_str_name(), "STATE_REASON_");
+        let spec = stream.spec.unwrap_or_default();
+        Self {
+            stream_id: stream.stream_id,
+            transport: known(spec.transport().as_str_name(), "TRANSPORT_").unwrap_or_default(),
+            url: spec.url,
+            credentials_set: stream.credentials_set,
+            labels: spec.labels,
+            state,
+            reason,
+            detail: stream.detail,
+            state_since: stream.state_since,
+            create_time: stream.create_time,
+            last_frame_time: stream.last_frame_time,
+            next_attempt: stream.next_attempt,
+            reconnects: stream.reconnects,
+            tracks: stream.tracks.into_iter().map(Track::from).collect(),
+            stats: stream.stats.unwrap_or_default().into(),
+            shard: stream.shard,
+            etag: stream.etag,
+            revision: stream.revision,
+        }
+    }
+}
+
+impl From<v1::TrackInfo> for Track {
+    fn from(track: v1::TrackInfo) -> Self {
+        let codec = known(track.codec().as_str_name(), "CODEC_");
+        let v1::TrackInfo { codec: _, width, height, fps, profile_idc, level_idc } = track;
+        Self { codec, width, height, fps, profile_idc, level_idc }
+    }
+}
+
+impl From<v1::StreamStats> for Stats {
+    fn from(stats: v1::StreamStats) -> Self {
+        Self {
+            units: stats.units,
+            key_units: stats.key_units,
+            bytes: stats.bytes,
+            fps: stats.fps,
+            bitrate_bps: stats.bitrate_bps,
+            lost_packets: stats.lost_packets,
+            damaged_units: stats.damaged_units,
+            dropped_units: stats.dropped_units,
+            readers: stats.readers,
+        }
+    }
+}
+
+impl From<v1::StreamEvent> for Event {
+    fn from(event: v1::StreamEvent) -> Self {
+        let compacted = event.r#type() == v1::EventType::Compacted;
+        Self {
+            kind: known(event.r#type().as_str_name(), "EVENT_TYPE_").unwrap_or_default(),
+            revision: event.revision,
+            stream: event.stream.map(Stream::from),
+            compact_revision: compacted.then_some(event.compact_revision),
+        }
+    }
+}
+
+impl From<v1::ServerInfo> for Info {
+    fn from(info: v1::ServerInfo) -> Self {
+        let limits = info.limits.unwrap_or_default();
+        Self {
+            version: info.version,
+            io_backend: info.io_backend,
+            shards: info.shards,
+            streams: info.streams,
+            streams_max: limits.streams_max,
+            unit_bytes_max: limits.unit_bytes_max,
+            watchers_max: limits.watchers_max,
+            ring_abi_version: info.ring_abi_version,
+            ring_socket: info.ring_socket,
+            revision: info.revision,
+            start_time: info.start_time,
+        }
+    }
+}
+
+/// An enum's name as scripts know it; `None` for UNSPECIFIED.
+fn known(name: &str, prefix: &str) -> Option<String> {
+    let word = name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase();
+    (word != "unspecified").then_some(word)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
+fn rfc3339<S: serde::Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(time),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_keeps_its_names() {
+        let time = Some(Timestamp { seconds: 1_700_000_000, nanos: 0 });
+        let stream = v1::Stream {
+            stream_id: "cam-1".into(),
+            state: v1::State::AuthFailed.into(),
+            reason: v1::StateReason::AuthRefused.into(),
+            state_since: time,
+            tracks: vec![v1::TrackInfo { codec: v1::Codec::H265.into(), width: 1920, ..Default::default() }],
+            ..Default::default()
+        };
+        let event = v1::StreamEvent {
+            r#type: v1::EventType::Changed.into(),
+            revision: 5,
+            stream: Some(stream),
+            compact_revision: 0,
+        };
+        let json = serde_json::to_value(Event::from(event)).unwrap();
+        assert_eq!(json["type"], "changed");
+        assert_eq!(json["stream"]["state"], "auth_failed");
+        assert_eq!(json["stream"]["reason"], "auth_refused");
+        assert_eq!(json["stream"]["state_since"], "2023-11-14T22:13:20Z");
+        assert_eq!(json["stream"]["next_attempt"], serde_json::Value::Null);
+        assert_eq!(json["stream"]["tracks"][0]["codec"], "h265");
+        assert_eq!(json["stream"]["stats"]["bitrate_bps"], 0);
+        assert_eq!(json["compact_revision"], serde_json::Value::Null);
+    }
+}
