@@ -75,6 +75,7 @@ pub(crate) const fn reason(reason: Reason) -> v1::StateReason {
         Reason::RequestRefused => v1::StateReason::RequestRefused,
         Reason::NoVideo => v1::StateReason::NoVideo,
         Reason::UnsupportedCodec => v1::StateReason::UnsupportedCodec,
+        Reason::UnsupportedTransport => v1::StateReason::UnsupportedTransport,
         Reason::BadSdp => v1::StateReason::BadSdp,
         Reason::LimitExceeded => v1::StateReason::LimitExceeded,
         Reason::NoFirstFrame => v1::StateReason::NoFirstFrame,
