@@ -340,9 +340,22 @@ impl Tap {
     fn take(&mut self, line: &str) {
         let value: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         if value["type"] == "summary" {
-            self.summaries.insert(value["id"].as_str().unwrap().to_owned(), value);
+            let streams = value["streams"].as_array().unwrap();
+            self.summaries
+                .extend(streams.iter().map(|one| (one["id"].as_str().unwrap().to_owned(), one.clone())));
         } else {
             self.records.push(value);
         }
     }
+}
+
+/// Asserts that a reader with `--stamp` got every unit of a stream, once, in order and intact.
+pub(crate) fn assert_flawless(id: &str, summary: &Value) {
+    for counter in ["lost", "rejected", "skipped", "damaged"] {
+        assert_eq!(summary[counter], 0, "{id}: {counter}\n{summary:#}");
+    }
+    for error in ["missing", "corrupt", "repeated", "absent"] {
+        assert_eq!(summary["stamps"][error], 0, "{id}: stamps {error}\n{summary:#}");
+    }
+    assert_eq!(summary["stamps"]["good"], summary["units"], "{id}\n{summary:#}");
 }
