@@ -84,11 +84,11 @@ impl Connection {
     ) -> Result<Option<Due>, Gone> {
         let Some(player) = self.player.as_mut().filter(|player| player.id == id) else { return Ok(None) };
         let now_ns = clock::mono_ns();
-        player.forgive(now_ns);
+        let stats = &mut stats[player.camera];
+        stats.held_up += u64::from(player.forgive(now_ns));
         if let Some(report) = player.report(now_ns, clock::utc_ns()) {
             self.link.send(&report)?;
         }
-        let stats = &mut stats[player.camera];
         match player.turn(farm.config.once, &farm.config.faults) {
             Turn::Send => {
                 if farm.config.faults.contains(&Fault::Garbage) && player.takes_garbage() {

@@ -169,11 +169,13 @@ impl Player {
     }
 
     /// Moves the schedule when the simulator itself was held up, so that it does not catch up in one burst.
-    pub(crate) fn forgive(&mut self, now_ns: u64) {
+    /// Whether it did.
+    pub(crate) fn forgive(&mut self, now_ns: u64) -> bool {
         let late_ns = now_ns.saturating_sub(self.due_ns());
         if late_ns > LATE_NS_MAX {
             self.start_ns += late_ns;
         }
+        late_ns > LATE_NS_MAX
     }
 
     /// A sender report when one is due; the moment `now_ns` is `utc_ns` on the wall clock.
@@ -349,9 +351,9 @@ mod tests {
     fn a_held_up_simulator_does_not_burst() {
         let mut player = player(true);
         let now = player.due_ns() + 10 * NS_PER_SECOND;
-        player.forgive(now);
+        assert!(player.forgive(now));
         assert_eq!(player.due_ns(), now);
-        player.forgive(now + LATE_NS_MAX);
+        assert!(!player.forgive(now + LATE_NS_MAX));
         assert_eq!(player.due_ns(), now);
     }
 }
