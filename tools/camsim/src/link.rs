@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use crate::backlog::Backlog;
 use crate::config::WriteMode;
 use crate::media::UNIT_LEN_MAX;
-use crate::player::Packets;
+use crate::packets::Packets;
 
 /// One end of a TCP connection. Everything leaves in the order in which it was handed over.
 #[derive(Debug)]

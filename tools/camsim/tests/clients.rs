@@ -96,6 +96,22 @@ fn garbage_stands_between_frames_and_units_stay_whole() {
 }
 
 #[test]
+fn a_request_of_the_camera_may_be_answered() {
+    let farm = Farm::start(Config { faults: vec![Fault::ServerRequest], ..config() });
+    let mut client = Client::play(&farm, "h264");
+    let mut bytes = Vec::new();
+    while !bytes.windows(11).any(|window| window == b"OPTIONS * R") {
+        let mut buffer = [0; 4096];
+        let count = client.socket.read(&mut buffer).unwrap();
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+    client.socket.write_all(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n").unwrap();
+    client.send("TEARDOWN", "/h264/", "");
+    client.socket.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.ends_with(format!("{}\r\n", client.session).as_bytes()), "TEARDOWN is answered last");
+}
+
+#[test]
 fn nonsense_and_endless_requests_end_the_connection() {
     let farm = Farm::start(config());
     for nonsense in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![b'x'; 64 << 10]] {
