@@ -164,6 +164,11 @@ mod tests {
         let bad = request(&answer::<Sha256>(&guard, "guess"));
         let Challenge(text) = guard.check(&bad, &access, 1, &mut rng).unwrap_err();
         assert!(text.contains("algorithm=SHA-256") && !text.contains("stale"), "{text}");
+        let tidied = answer::<Sha256>(&guard, &access.password).replace("?b=c\"", "\"");
+        assert!(
+            guard.check(&request(&tidied), &access, 1, &mut rng).is_err(),
+            "the URI is that of the request line"
+        );
         let other_hash = request(&answer::<Md5>(&guard, &access.password));
         assert!(guard.check(&other_hash, &access, 1, &mut rng).is_err());
     }

@@ -1,12 +1,13 @@
 //! One client: its requests, its play session, and its link.
 
 use crate::clock;
-use crate::config::WriteMode;
+use crate::config::Config;
 use crate::farm::{CameraStats, Farm};
 use crate::faults::Fault;
 use crate::flood::Flood;
 use crate::link::{Gone, Link, Sent};
-use crate::player::{Player, Scratch, Turn};
+use crate::packets::Scratch;
+use crate::player::{Player, Turn};
 use crate::request;
 use crate::rng::Rng;
 use crate::rtsp::{Effect, RtspConnection};
@@ -84,17 +85,17 @@ impl Connection {
     ) -> Result<Option<Due>, Gone> {
         let Some(player) = self.player.as_mut().filter(|player| player.id == id) else { return Ok(None) };
         let now_ns = clock::mono_ns();
-        player.forgive(now_ns);
+        let stats = &mut stats[player.camera];
+        stats.held_up += u64::from(player.forgive(now_ns));
         if let Some(report) = player.report(now_ns, clock::utc_ns()) {
             self.link.send(&report)?;
         }
-        let stats = &mut stats[player.camera];
         match player.turn(farm.config.once, &farm.config.faults) {
             Turn::Send => {
-                if farm.config.faults.contains(&Fault::Garbage) && player.takes_garbage() {
-                    self.link.send(&garbage(rng))?;
+                if player.is_interrupted() {
+                    interrupt(&mut self.link, &farm.config.faults, rng)?;
                 }
-                send(player, &mut self.link, farm.config.write, stats, scratch)?;
+                send(player, &mut self.link, &farm.config, stats, scratch)?;
             }
             Turn::Skip => player.skipped(),
             Turn::SkipBroken => {
@@ -135,21 +136,32 @@ impl Connection {
 fn send(
     player: &mut Player,
     link: &mut Link,
-    mode: WriteMode,
+    config: &Config,
     stats: &mut CameraStats,
     scratch: &mut Scratch,
 ) -> Result<(), Gone> {
     // The clock is read last: the stamp says when the kernel got the unit.
-    let packets = player.packetize(scratch, clock::mono_ns());
-    match link.send_unit(&packets, mode)? {
+    let packets = player.packetize(scratch, clock::mono_ns(), &config.faults);
+    match link.send_unit(&packets, config.write)? {
         Sent::Taken => {
             stats.units += 1;
-            player.sent();
+            player.sent(&config.faults);
         }
         Sent::Dropped => {
             stats.dropped += 1;
             player.dropped();
         }
+    }
+    Ok(())
+}
+
+/// Sends what does not belong between two units.
+fn interrupt(link: &mut Link, faults: &[Fault], rng: &mut Rng) -> Result<(), Gone> {
+    if faults.contains(&Fault::Garbage) {
+        link.send(&garbage(rng))?;
+    }
+    if faults.contains(&Fault::ServerRequest) {
+        link.send(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")?;
     }
     Ok(())
 }

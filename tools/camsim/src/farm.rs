@@ -87,6 +87,8 @@ pub struct CameraStats {
     pub units: u64,
     /// Access units that a slow client did not get, with those skipped behind them up to the next key frame.
     pub dropped: u64,
+    /// Times that the simulator was more than a second late and moved the schedule: a measurement is void unless 0.
+    pub held_up: u64,
 }
 
 #[cfg(test)]

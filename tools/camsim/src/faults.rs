@@ -3,6 +3,7 @@
 //! A fault holds for the whole run and for every camera. To add one: a variant, its name in [`NAMES`], and the place
 //! that asks for it (`rtsp` for responses, `sdp` for descriptions, `player` and `flood` for what follows PLAY).
 
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use crate::config::ParseError;
@@ -30,11 +31,20 @@ pub enum Fault {
     StallAfter(u64),
     /// Random bytes between interleaved frames, before every eighth access unit.
     Garbage,
+    /// Every so-many-th RTP packet is missing; the sequence numbers tell.
+    Lose(NonZeroU32),
+    /// No RTP packet has the marker bit.
+    NoMarker,
+    /// After each this many access units another SSRC, sequence number and timestamp, as after an encoder's restart.
+    SsrcChange(NonZeroU32),
+    /// An OPTIONS request to the client between interleaved frames, before every eighth access unit.
+    ServerRequest,
 }
 
 /// What `--fault` accepts.
 pub const NAMES: &str = "status=401|403|404|453|503, no-video, codec=VP8, huge-header, huge-body, endless-header, \
-                         endless-fu, close-after=N, stall-after=N, garbage";
+                         endless-fu, close-after=N, stall-after=N, garbage, lose=N, no-marker, ssrc-change=N, \
+                         server-request";
 
 impl FromStr for Fault {
     type Err = ParseError;
@@ -42,6 +52,7 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let count = || value.parse().map_err(|_| ParseError("expected a number of access units"));
+        let interval = || value.parse().map_err(|_| ParseError("expected a number that is not 0"));
         Ok(match (name, value) {
             ("status", "401" | "403" | "404" | "453" | "503") => {
                 Self::Status(value.parse().map_err(|_| UNKNOWN)?)
@@ -55,15 +66,16 @@ impl FromStr for Fault {
             ("close-after", _) => Self::CloseAfter(count()?),
             ("stall-after", _) => Self::StallAfter(count()?),
             ("garbage", "") => Self::Garbage,
+            ("lose", _) => Self::Lose(interval()?),
+            ("no-marker", "") => Self::NoMarker,
+            ("ssrc-change", _) => Self::SsrcChange(interval()?),
+            ("server-request", "") => Self::ServerRequest,
             _ => return Err(UNKNOWN),
         })
     }
 }
 
-const UNKNOWN: ParseError = ParseError(
-    "expected one of status=401|403|404|453|503, no-video, codec=VP8, huge-header, huge-body, endless-header, \
-     endless-fu, close-after=N, stall-after=N, garbage",
-);
+const UNKNOWN: ParseError = ParseError("expected the name of a fault; --help lists them");
 
 #[cfg(test)]
 mod tests {
@@ -73,7 +85,7 @@ mod tests {
     fn names() {
         assert_eq!("status=453".parse(), Ok(Fault::Status(453)));
         assert_eq!("stall-after=10".parse(), Ok(Fault::StallAfter(10)));
-        for bad in ["", "status", "status=200", "close-after", "close-after=x", "garbage=1"] {
+        for bad in ["", "status", "status=200", "close-after", "close-after=x", "garbage=1", "lose=0"] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }
     }

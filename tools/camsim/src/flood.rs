@@ -3,7 +3,7 @@
 use vms_stamp::Codec;
 
 use crate::packetize::{FU_START, fragment_header};
-use crate::player::{Header, packet_header};
+use crate::packets::{Header, packet_header};
 
 /// Makes the next bytes of an endless stream.
 #[derive(Debug)]

@@ -5,12 +5,14 @@
 //!               │                                          │
 //!  config ─▶ media ─▶ farm ──────▶ server ◀──epoll──▶ connection ─▶ link ─▶ backlog
 //!            │  │                (the turn)               │  │
-//!        split  packetize                    request ▶ rtsp  player ─▶ rtcp
+//!        split  packetize                    request ▶ rtsp  player ─▶ packets · rtcp
 //!            └──┴── nal                          auth ┘ └ sdp   └ flood (faults)
 //! ```
 //!
 //! One thread and one epoll. A clip is packetised once; what a camera sends is headers and stamp of its own around
 //! payloads that all share, so hundreds of cameras cost little more than the kernel's copies.
+//! Each PLAY starts the clip, and the counter of its stamps, from 0; a unit that a slow client made us drop takes no
+//! number, so a hole in the counters at the far end was never made here. `Stats` tells what was dropped.
 //! Only RTP over the RTSP connection (RFC 2326 10.12) is spoken; UDP is refused with 461.
 //! Session time-outs are announced but not enforced.
 
@@ -26,6 +28,7 @@ mod link;
 mod media;
 mod nal;
 mod packetize;
+mod packets;
 mod player;
 mod request;
 mod rng;

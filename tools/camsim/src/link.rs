@@ -8,7 +8,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 
 use crate::backlog::Backlog;
 use crate::config::WriteMode;
-use crate::player::Packets;
+use crate::media::UNIT_LEN_MAX;
+use crate::packets::Packets;
 
 /// One end of a TCP connection. Everything leaves in the order in which it was handed over.
 #[derive(Debug)]
@@ -59,8 +60,12 @@ impl Link {
         }
     }
 
-    /// Sends `bytes`, whatever the backlog: for replies and reports, which are few.
+    /// Sends `bytes` behind the backlog: for replies and reports, which are few. A client that asks and asks and never
+    /// reads is let go.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        if self.backlog.len() > REPLIES_LEN_MAX {
+            return Err(Gone);
+        }
         self.backlog.back().extend_from_slice(bytes);
         self.flush()
     }
@@ -158,6 +163,8 @@ impl Link {
 
 /// A client that reads this much too slowly loses units: two seconds at 4 Mbit/s.
 const BACKLOG_LEN_MAX: usize = 1 << 20;
+/// Replies may stand behind the largest unit, and need far less room than it.
+const REPLIES_LEN_MAX: usize = 2 * UNIT_LEN_MAX;
 /// UIO_MAXIOV of Linux.
 const IOV_MAX: usize = 1024;
 /// Payload of a full TCP segment on Ethernet with time stamps.

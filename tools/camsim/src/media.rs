@@ -184,7 +184,7 @@ fn codec_of(path: &Path) -> Option<Codec> {
 }
 
 /// No unit is padded beyond this; larger than any that a reader accepts.
-const UNIT_LEN_MAX: usize = 16 << 20;
+pub(crate) const UNIT_LEN_MAX: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {

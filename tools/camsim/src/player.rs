@@ -5,16 +5,13 @@
 
 use std::sync::Arc;
 
-use vms_stamp::StampNal;
-
 use crate::clock::NS_PER_SECOND;
 use crate::config::CLOCK_RATE;
 use crate::faults::Fault;
 use crate::media::Media;
-use crate::packetize::Payloads;
+use crate::packets::{Header, Losses, Packets, Scratch, packet_header};
 use crate::rng::Rng;
 use crate::rtcp::{self, SenderReport};
-use crate::sdp::PAYLOAD_TYPE;
 
 /// A camera's stream on one connection, from PLAY to TEARDOWN.
 ///
@@ -116,13 +113,19 @@ impl Player {
         }
     }
 
-    /// [`Fault::Garbage`] puts random bytes before every eighth unit.
-    pub(crate) const fn takes_garbage(&self) -> bool {
+    /// Whether something foreign stands before the next unit, when a fault wants that: every eighth time.
+    pub(crate) const fn is_interrupted(&self) -> bool {
         self.counter % 8 == 7
     }
 
     /// Writes headers and stamp of the next unit into `scratch`.
-    pub(crate) fn packetize<'a>(&'a self, scratch: &'a mut Scratch, now_ns: u64) -> Packets<'a> {
+    pub(crate) fn packetize<'a>(
+        &'a self,
+        scratch: &'a mut Scratch,
+        now_ns: u64,
+        faults: &[Fault],
+    ) -> Packets<'a> {
+        let marked = !faults.contains(&Fault::NoMarker);
         let unit = self.media.unit(self.position);
         let timestamp = self.timestamp();
         let count = unit.payloads.ranges.len();
@@ -132,7 +135,7 @@ impl Player {
             scratch.headers.push(packet_header(&Header {
                 channel: self.channel,
                 payload_len: range.len(),
-                marker: index + 1 == count,
+                marker: marked && index + 1 == count,
                 sequence: self.sequence.wrapping_add(offset),
                 timestamp,
                 ssrc: self.ssrc,
@@ -142,11 +145,15 @@ impl Player {
             stamp.patch(self.counter, now_ns);
             (index, stamp)
         });
-        Packets { headers: &scratch.headers, payloads: &unit.payloads, stamp }
+        let losses = faults.iter().find_map(|fault| {
+            let Fault::Lose(interval) = *fault else { return None };
+            Some(Losses { sent: self.packets, interval })
+        });
+        Packets { headers: &scratch.headers, payloads: &unit.payloads, stamp, losses }
     }
 
     /// The unit went out: on to the next.
-    pub(crate) fn sent(&mut self) {
+    pub(crate) fn sent(&mut self, faults: &[Fault]) {
         let payloads = &self.media.unit(self.position).payloads;
         let packets = u32::try_from(payloads.ranges.len()).unwrap_or(u32::MAX);
         self.packets = self.packets.wrapping_add(packets);
@@ -155,6 +162,22 @@ impl Player {
         self.counter += 1;
         self.position += 1;
         self.awaits_key = false;
+        let restarts = |fault: &Fault| {
+            let Fault::SsrcChange(interval) = *fault else { return false };
+            self.counter.is_multiple_of(interval.get().into())
+        };
+        if faults.iter().any(restarts) {
+            self.restart();
+        }
+    }
+
+    /// The encoder restarts: another RTP source goes on with the same clip.
+    fn restart(&mut self) {
+        let mut rng = Rng::new(self.ssrc.into());
+        self.ssrc = rng.next_u32();
+        self.sequence = rng.next_u16();
+        self.first_timestamp = rng.next_u32();
+        (self.packets, self.octets, self.next_report_ns) = (0, 0, 0);
     }
 
     /// The unit was not sent on purpose: on to the next.
@@ -169,11 +192,13 @@ impl Player {
     }
 
     /// Moves the schedule when the simulator itself was held up, so that it does not catch up in one burst.
-    pub(crate) fn forgive(&mut self, now_ns: u64) {
+    /// Whether it did.
+    pub(crate) fn forgive(&mut self, now_ns: u64) -> bool {
         let late_ns = now_ns.saturating_sub(self.due_ns());
         if late_ns > LATE_NS_MAX {
             self.start_ns += late_ns;
         }
+        late_ns > LATE_NS_MAX
     }
 
     /// A sender report when one is due; the moment `now_ns` is `utc_ns` on the wall clock.
@@ -210,64 +235,6 @@ const fn wrap(ticks: i128) -> u32 {
     ticks as u32
 }
 
-/// Memory for the headers of one unit, reused by all players.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    headers: Vec<[u8; HEADER_LEN]>,
-}
-
-/// The packets of one unit: own headers and stamp, shared payloads.
-#[derive(Debug)]
-pub(crate) struct Packets<'a> {
-    headers: &'a [[u8; HEADER_LEN]],
-    payloads: &'a Payloads,
-    stamp: Option<(usize, StampNal)>,
-}
-
-impl Packets<'_> {
-    /// Bytes on the wire.
-    pub(crate) fn len(&self) -> usize {
-        self.headers.len() * HEADER_LEN + self.payloads.bytes.len()
-    }
-
-    /// All bytes in order: header, payload, header, payload …
-    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.headers.iter().zip(&self.payloads.ranges).enumerate().flat_map(|(index, (header, range))| {
-            let payload = match &self.stamp {
-                Some((at, stamp)) if *at == index => stamp.bytes(),
-                _ => &self.payloads.bytes[range.clone()],
-            };
-            [&header[..], payload]
-        })
-    }
-}
-
-/// The fields that differ from packet to packet.
-pub(crate) struct Header {
-    pub(crate) channel: u8,
-    pub(crate) payload_len: usize,
-    pub(crate) marker: bool,
-    pub(crate) sequence: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) ssrc: u32,
-}
-
-/// Interleaved frame header (RFC 2326 10.12) and RTP header (RFC 3550 5.1).
-pub(crate) fn packet_header(header: &Header) -> [u8; HEADER_LEN] {
-    let len = u16::try_from(RTP_HEADER_LEN + header.payload_len).expect("payloads have at most 1400 bytes");
-    let marker = if header.marker { 0x80 } else { 0 };
-    let mut bytes = [0; HEADER_LEN];
-    bytes[..2].copy_from_slice(&[b'$', header.channel]);
-    bytes[2..4].copy_from_slice(&len.to_be_bytes());
-    bytes[4..6].copy_from_slice(&[0x80, marker | PAYLOAD_TYPE]);
-    bytes[6..8].copy_from_slice(&header.sequence.to_be_bytes());
-    bytes[8..12].copy_from_slice(&header.timestamp.to_be_bytes());
-    bytes[12..].copy_from_slice(&header.ssrc.to_be_bytes());
-    bytes
-}
-
-const RTP_HEADER_LEN: usize = 12;
-pub(crate) const HEADER_LEN: usize = 4 + RTP_HEADER_LEN;
 /// Every five seconds, the shortest interval of RFC 3550 6.2.
 const REPORT_INTERVAL_NS: u64 = 5 * NS_PER_SECOND;
 /// Beyond this the schedule moves.
@@ -278,6 +245,7 @@ mod tests {
     use super::*;
     use crate::config::Fps;
     use crate::media::Additions;
+    use std::num::NonZeroU32;
     use vms_stamp::Codec;
 
     const CLIP: &[u8] = include_bytes!("../../../tests/media/testsrc2.h264");
@@ -296,7 +264,7 @@ mod tests {
         for position in 0..250_u32 {
             assert_eq!(player.due_ns(), start_ns + u64::from(position) * 40_000_000);
             let now = player.due_ns();
-            let packets = player.packetize(&mut scratch, now);
+            let packets = player.packetize(&mut scratch, now, &[]);
             assert_eq!(packets.slices().map(<[u8]>::len).sum::<usize>(), packets.len());
             for header in packets.headers {
                 assert_eq!(header[8..12], timestamp.wrapping_add(position * 3600).to_be_bytes());
@@ -305,14 +273,14 @@ mod tests {
             }
             let markers: Vec<bool> = packets.headers.iter().map(|header| header[5] & 0x80 != 0).collect();
             assert!(markers.iter().rev().skip(1).all(|marker| !marker) && markers.last() == Some(&true));
-            player.sent();
+            player.sent(&[]);
         }
     }
 
     #[test]
     fn after_a_drop_only_a_key_frame_goes_out() {
         let mut player = player(true);
-        player.sent();
+        player.sent(&[]);
         player.dropped();
         let mut skipped = 0;
         while player.turn(false, &[]) == Turn::SkipBroken {
@@ -326,18 +294,18 @@ mod tests {
     fn ends_and_faults() {
         let mut player = player(true);
         assert_eq!(player.turn(true, &[Fault::CloseAfter(2)]), Turn::Send);
-        player.sent();
-        player.sent();
+        player.sent(&[]);
+        player.sent(&[]);
         assert_eq!(player.turn(false, &[Fault::CloseAfter(2)]), Turn::Close);
         assert_eq!(player.turn(false, &[Fault::StallAfter(2)]), Turn::Skip);
-        (2..100).for_each(|_| player.sent());
+        (2..100).for_each(|_| player.sent(&[]));
         assert_eq!((player.turn(true, &[]), player.turn(false, &[])), (Turn::Finish, Turn::Send));
     }
 
     #[test]
     fn reports_map_wall_time_to_rtp_time() {
         let mut player = player(true);
-        player.sent();
+        player.sent(&[]);
         let due = player.due_ns();
         let report = player.report(due + NS_PER_SECOND, 0).unwrap();
         assert_eq!(report[20..24], player.timestamp().wrapping_add(90_000).to_be_bytes());
@@ -346,12 +314,41 @@ mod tests {
     }
 
     #[test]
+    fn lost_packets_leave_a_hole_in_the_sequence() {
+        let player = player(true);
+        let mut scratch = Scratch::default();
+        let all = player.packetize(&mut scratch, 0, &[]).slices().count();
+        let every_second = Fault::Lose(NonZeroU32::new(2).unwrap());
+        let packets = player.packetize(&mut scratch, 0, &[every_second]);
+        let sequence: Vec<u16> = packets
+            .slices()
+            .step_by(2)
+            .map(|header| u16::from_be_bytes([header[6], header[7]]).wrapping_sub(player.sequence))
+            .collect();
+        assert!(
+            sequence.iter().copied().eq((0..).step_by(2).take((all / 2).div_ceil(2))),
+            "{sequence:?} of {all}"
+        );
+    }
+
+    #[test]
+    fn a_restarted_encoder_is_another_source() {
+        let mut player = player(true);
+        let change = [Fault::SsrcChange(NonZeroU32::new(2).unwrap())];
+        let ssrc = player.ssrc;
+        player.sent(&change);
+        assert_eq!(player.ssrc, ssrc);
+        player.sent(&change);
+        assert!(player.ssrc != ssrc && player.counter == 2 && player.packets == 0);
+    }
+
+    #[test]
     fn a_held_up_simulator_does_not_burst() {
         let mut player = player(true);
         let now = player.due_ns() + 10 * NS_PER_SECOND;
-        player.forgive(now);
+        assert!(player.forgive(now));
         assert_eq!(player.due_ns(), now);
-        player.forgive(now + LATE_NS_MAX);
+        assert!(!player.forgive(now + LATE_NS_MAX));
         assert_eq!(player.due_ns(), now);
     }
 }

@@ -53,6 +53,11 @@ pub(crate) fn next(input: &mut Vec<u8>) -> Result<Option<Request>, BadInput> {
                 else {
                     return if text.len() > INPUT_LEN_MAX { Err(BadInput) } else { Ok(None) };
                 };
+                if text.starts_with(b"RTSP/") {
+                    // An answer to a request of ours; none has a body, and nobody waits for it.
+                    input.drain(..head_len + HEAD_END.len());
+                    continue;
+                }
                 return take_request(input, head_len);
             }
         }
@@ -96,6 +101,12 @@ mod tests {
         assert_eq!(request.header("CSeq"), Some("3"));
         assert_eq!(input, b"$\x01");
         assert_eq!(next(&mut input), Ok(None));
+    }
+
+    #[test]
+    fn responses_are_skipped() {
+        let mut input = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\nPLAY a RTSP/1.0\r\n\r\n".to_vec();
+        assert!(next(&mut input).unwrap().is_some_and(|request| request.method == "PLAY"));
     }
 
     #[test]

@@ -163,7 +163,11 @@ fn bent(respond: &Responder<'_>, fault: Fault, headers: [(&str, &str); 2], body:
         | Fault::EndlessFu
         | Fault::CloseAfter(_)
         | Fault::StallAfter(_)
-        | Fault::Garbage => return None,
+        | Fault::Garbage
+        | Fault::Lose(_)
+        | Fault::NoMarker
+        | Fault::SsrcChange(_)
+        | Fault::ServerRequest => return None,
     })
 }
 

@@ -18,7 +18,7 @@ use crate::connection::{Connection, Due};
 use crate::farm::{CameraStats, Farm, Stats};
 use crate::link::{Gone, Link};
 use crate::media::MediaError;
-use crate::player::Scratch;
+use crate::packets::Scratch;
 use crate::rng::Rng;
 
 /// A camera farm that listens; [`run`](Self::run) serves it.

@@ -4,9 +4,9 @@ use crate::nal::{self, Codec, UUID_LEN};
 
 /// A padding NAL unit of exactly `len` bytes, filled with pseudo-random bytes from `seed`; no start code.
 ///
-/// The UUID differs from the stamp's, so the stamp's checksum covers the padding. No two bytes of it that
-/// stand together are zero, so it needs no emulation prevention. `None` when `len` is too small for the frame around the payload, or falls
-/// on one of the few lengths that the size field cannot express (one in 256).
+/// The UUID differs from the stamp's, so the stamp's checksum covers the padding. No two bytes of it that stand together
+/// are zero, so it needs no emulation prevention. `None` when `len` is too small for the frame around the payload, or is
+/// one of the few lengths that the size field cannot express (one in 256).
 #[must_use]
 pub fn padding_nal(codec: Codec, len: usize, seed: u64) -> Option<Vec<u8>> {
     let frame = codec.sei_header().len() + 1 + 1;
