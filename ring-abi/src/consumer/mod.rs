@@ -30,6 +30,12 @@ use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
 use stream::{Attachment, Taken, UnitBuffer};
 
+/// What the crate's own tests take hold of: an attachment without a socket.
+#[cfg(test)]
+pub(crate) mod rig {
+    pub(crate) use super::stream::{Attachment, Taken, UnitBuffer};
+}
+
 /// Longest sleep on the bell: how late a producer that died is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -212,7 +218,7 @@ impl Reader {
         let slot = attached.slot;
         let tail = self.session.word32(SESSION_HEAD_LEN + u64::from(slot) * 4).ok_or(HeaderError::Table)?;
         let head = self.cursor.word64(CURSOR_HEAD_LEN + u64::from(slot) * 8).ok_or(HeaderError::Table)?;
-        let attachment = Attachment::open(attached, join, &fds, head)?;
+        let attachment = Attachment::open(&attached, join, &fds, head)?;
         self.streams.insert(slot, Slot { tail, attachment, look: true });
         Ok((StreamKey(slot), attached))
     }

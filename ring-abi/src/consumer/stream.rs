@@ -131,7 +131,7 @@ struct StatusWords {
 impl Attachment {
     /// Maps the two segments that came with ATTACHED. `head_word` is the reader's own word of the slot.
     pub(crate) fn open(
-        attached: Attached,
+        attached: &Attached,
         join: &Join,
         [stream_fd, ring_fd]: &[OwnedFd; 2],
         head_word: Word<AtomicU64, ReadWrite>,
@@ -199,6 +199,14 @@ impl Attachment {
     /// Tells the producer that the slot is no longer read, so that its next user starts from 0.
     pub(crate) fn clear_head(&self) {
         self.head_word.store(0, Ordering::Release);
+    }
+
+    /// The record that comes next, for tests that want to know what was rejected.
+    #[cfg(test)]
+    pub(crate) fn peek(&self) -> Option<Descriptor> {
+        let at = (self.head & (self.slots - 1)) * DESCRIPTOR_LEN;
+        let waits = cursor::observe_tail(&self.ring_tail) != self.head;
+        waits.then(|| self.records.read_words(at)).flatten().map(|words| Descriptor::from_words(&words))
     }
 
     /// Takes the next record. The payload of a [`Taken::Unit`] is in `buffer`, whole and validated.

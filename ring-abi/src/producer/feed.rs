@@ -123,22 +123,26 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
     }
     let head_before = ring.checked_head();
     for _ in 0..FEED_MAX {
-        catch_up(ring, stream);
-        let Some((at, entry)) = next_entry(ring, stream.tracks) else {
+        if has_all(ring, stream.tracks) {
             ring.pace.caught_up();
             if stream.closing {
                 ring.finish(RingState::Closed, EndReason::StreamClosed, stream.last_seq);
             }
             return;
-        };
+        }
         match ring.room() {
-            Ok(()) => step(ring, stream, at, entry),
+            Ok(()) => {}
             Err(RoomError::Full) => {
                 return ring.pace.blocked(stream.now_ns, ring.checked_head() > head_before);
             }
             Err(RoomError::BadCursor) => {
                 return ring.finish(RingState::Evicted, EndReason::BadCursor, stream.last_seq);
             }
+        }
+        // Only now that a unit can be given: a jump made earlier would be to an older keyframe than need be.
+        catch_up(ring, stream);
+        if let Some((at, entry)) = next_entry(ring, stream.tracks) {
+            step(ring, stream, at, entry);
         }
     }
     ring.pace.again_at_once(stream.now_ns);
@@ -239,6 +243,11 @@ fn next_entry(ring: &ReaderRing, tracks: &[Track]) -> Option<(usize, Entry)> {
     heads
         .filter_map(|(at, (track, next))| Some((at, track.index.entry(next)?)))
         .min_by_key(|(_, entry)| entry.seq)
+}
+
+/// Whether every unit was dealt with.
+fn has_all(ring: &ReaderRing, tracks: &[Track]) -> bool {
+    tracks.iter().zip(ring.next).all(|(track, next)| next >= track.index.end())
 }
 
 fn video(tracks: &[Track]) -> Option<&Track> {

@@ -259,11 +259,12 @@ impl Track {
         Ok(open)
     }
 
-    /// Moves the open unit's bytes to the arena's start. A unit has at most a quarter of the arena and ran into its end, so
-    /// it begins in the last quarter, and its old and new places do not overlap.
+    /// Moves the open unit's payload to the arena's start. A unit has at most a quarter of the arena and ran into its end, so
+    /// it begins in the last quarter, and its old and new places do not overlap. The descriptor's room is not moved: it is
+    /// not written yet and may even lie across the end.
     fn move_to_next_lap(&mut self, open: Open) -> Open {
         let start = self.arena.next_lap(open.start);
-        let mut done = 0;
+        let mut done = DESCRIPTOR_LEN;
         while done < open.len {
             let part = MOVE_LEN.min(open.len - done);
             self.reclaim_to(self.arena.reclaim_for(start + done + part));

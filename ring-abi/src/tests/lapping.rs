@@ -1,0 +1,59 @@
+//! A writer that laps its reader: who does not validate sees torn units, we give none out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Rig, Taken, payload};
+use crate::join::{Filters, From, Join};
+use crate::layout::{Class, Flags};
+
+/// Accepted and rejected units, and how many a reader without validation would have taken torn.
+#[derive(Debug, Default)]
+struct Score {
+    accepted: u64,
+    rejected: u64,
+    naive_torn: u64,
+}
+
+#[test]
+fn torn_units_are_never_accepted() {
+    const LEN: usize = 8 * 1024;
+    let mut rig = Rig::new(64 * 1024, 4096);
+    let filters = Filters { everything: true, ..Filters::of_class(Class::Archive) };
+    let join = Join { filters, ring_slots: 8, ..Join::new(Class::Archive, From::Live) };
+    let mut tap = rig.attach(0, &join);
+    let stop = AtomicBool::new(false);
+    let score = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                rig.commit(LEN, Flags::KEY);
+            }
+        });
+        let mut score = Score::default();
+        // Enough of both kinds, or a bound on the time it takes.
+        for _ in 0..5_000_000u64 {
+            if score.rejected >= 5000 && score.naive_torn >= 500 && score.accepted >= 500 {
+                break;
+            }
+            let record = tap.attachment.peek();
+            match tap.take() {
+                Taken::Unit { descriptor, .. } => {
+                    score.accepted += 1;
+                    assert_eq!(tap.buffer.payload, payload(descriptor.seq, LEN), "a torn unit was accepted");
+                }
+                Taken::Dropped => {
+                    score.rejected += 1;
+                    // The buffer holds what was copied: a reader without validation would have used it.
+                    let seq = record.map_or(0, |d| d.seq);
+                    score.naive_torn += u64::from(tap.buffer.payload != payload(seq, LEN));
+                }
+                Taken::Empty | Taken::Ended { .. } => std::hint::spin_loop(),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        score
+    });
+    println!("{score:?}");
+    assert!(score.accepted > 0 && score.rejected > 0, "{score:?}");
+    assert!(score.naive_torn > 0, "the race did not happen, so nothing was proved: {score:?}");
+}
