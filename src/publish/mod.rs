@@ -1,1 +1,19 @@
-//! (in work)
+//! Access units into the rings; readers that come and go.
+//!
+//! ```text
+//!  attach thread            control            shard
+//!  ATTACH ──request──▶ finds the stream ──▶ Publisher::attach(ring)
+//!  reply + fds ◀──── completion ◀────────── Joined
+//! ```
+//! A [`Publisher`] is one stream's writer and lives on the stream's shard. [`attach`] owns the socket that readers connect to;
+//! what it cannot decide it turns into requests for the control layer, and it sends the answers.
+
+pub mod attach;
+mod publisher;
+mod touched;
+
+pub use publisher::{Counters, Publisher};
+pub use ring_abi::handshake::RefusalCode;
+pub use ring_abi::layout::{EndReason, RingState, StreamState};
+pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
+pub use touched::TouchedSessions;

@@ -1,0 +1,362 @@
+//! The reading side: one [`Reader`] is one session with any number of streams. For one thread.
+//!
+//! ```text
+//! loop { match reader.next(Some(timeout))? { Event::Unit(unit) => …, Event::Ended(_) => …, … } }
+//! ```
+//! A unit's payload is copied into the reader's buffer and validated before the caller sees it: a unit that was
+//! overwritten meanwhile is never given out. After warm-up nothing is allocated per unit.
+
+mod counting;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+pub use counting::Counts;
+pub use stream::{Configuration, StreamStatus};
+
+use crate::client::Client;
+pub use crate::client::RequestError;
+use crate::cursor::{self, AtomicU32, Load, Ordering};
+use crate::handshake::{self, Attached, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
+use crate::join::Join;
+use crate::layout::{
+    CURSOR_HEAD_LEN, Descriptor, EndReason, HeaderError, RingState, SESSION_HEAD_LEN, SegmentKind,
+};
+use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
+use crate::segment::{OpenError, open_cursor, open_read_only};
+use stream::{Attachment, Taken, UnitBuffer};
+
+/// Longest sleep on the bell: how late a producer that died is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How a reader introduces itself.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name, for the operator; at most 32 bytes are sent.
+    pub name: String,
+    /// Streams that it wants to attach at once.
+    pub slots: u32,
+    /// Wakes it can do without for this long.
+    pub bell_interval: Duration,
+    /// What lets a reader of another user in; empty for none.
+    pub token: String,
+    /// How long a request may take.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            slots: 256,
+            bell_interval: Duration::ZERO,
+            token: String::new(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a session or an attachment was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// What came with the answer cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl From<io::Error> for AttachError {
+    fn from(error: io::Error) -> Self {
+        Self::Request(error.into())
+    }
+}
+
+impl From<HeaderError> for AttachError {
+    fn from(error: HeaderError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+/// Names an attached stream within its reader: the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamKey(u32);
+
+/// A whole, validated unit. Borrowed from the reader until the next call.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    /// The stream.
+    pub stream: StreamKey,
+    /// All that is known of the unit.
+    pub descriptor: Descriptor,
+    /// Annex B bytes.
+    pub payload: &'a [u8],
+    /// Where each NAL unit ends in `payload`; empty when the producer gave none.
+    pub nal_ends: &'a [u32],
+    /// Units missing right before this one.
+    pub lost: u64,
+    /// [`Reader::configuration`] has changed since the last unit of its track.
+    pub config_changed: bool,
+}
+
+/// A ring that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The stream; detach it.
+    pub stream: StreamKey,
+    /// Evicted or closed.
+    pub state: RingState,
+    /// Why.
+    pub reason: EndReason,
+    /// What became of every unit.
+    pub counts: Counts,
+}
+
+/// What [`Reader::next`] found.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A unit.
+    Unit(Unit<'a>),
+    /// A stream's ring ended; said once, after all its units.
+    Ended(Ended),
+    /// Nothing came in time.
+    Timeout,
+    /// The producer's process has gone. What was in the rings has been given out.
+    ProducerGone,
+}
+
+/// One session with a producer.
+#[derive(Debug)]
+pub struct Reader {
+    client: Client,
+    welcome: Welcome,
+    bell: Word<AtomicU32, ReadOnly>,
+    state_gen: Word<AtomicU32, ReadOnly>,
+    parked: Word<AtomicU32, ReadWrite>,
+    session: Mapping<ReadOnly>,
+    cursor: Mapping<ReadWrite>,
+    streams: BTreeMap<u32, Slot>,
+    buffer: UnitBuffer,
+    /// The slot that the next scan begins behind, so that no stream starves others.
+    turn: u32,
+    /// `state_gen` when all rings' ends were last looked at.
+    seen_gen: Option<u32>,
+    alive: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    tail: Word<AtomicU32, ReadOnly>,
+    attachment: Attachment,
+    /// The ring's end must be looked at although its tail has not moved.
+    look: bool,
+}
+
+impl Reader {
+    /// Connects to the producer's socket and opens a session.
+    ///
+    /// # Errors
+    /// [`AttachError`] when there is no producer, it refuses, or its segments are not as they must be.
+    pub fn connect(path: impl AsRef<Path>, options: &Options) -> Result<Self, AttachError> {
+        let mut client = Client::connect(path.as_ref(), options.timeout)?;
+        let mut hello = Hello::new(&options.name, options.slots);
+        hello.token = Text::new(&options.token);
+        hello.bell_interval_us = u32::try_from(options.bell_interval.as_micros()).unwrap_or(u32::MAX);
+        let (answer, fds) = client.request(&Message::Hello(hello))?;
+        let (Message::Welcome(welcome), Ok([session, cursor])) = (answer, <[OwnedFd; 2]>::try_from(fds))
+        else {
+            return Err(RequestError::Protocol.into());
+        };
+        let (session, _) = open_read_only(&session, SegmentKind::Session)?;
+        let (cursor, _) = open_cursor(&cursor)?;
+        let word = |offset| session.word32(offset).ok_or(HeaderError::Table);
+        Ok(Self {
+            client,
+            welcome,
+            bell: word(128)?,
+            state_gen: word(132)?,
+            parked: cursor.word32(128).ok_or(HeaderError::Table)?,
+            session,
+            cursor,
+            streams: BTreeMap::new(),
+            buffer: UnitBuffer::default(),
+            turn: 0,
+            seen_gen: None,
+            alive: true,
+        })
+    }
+
+    /// Random number of the producer's run.
+    pub fn daemon_epoch(&self) -> u64 {
+        self.welcome.daemon_epoch
+    }
+
+    /// Attaches a stream.
+    ///
+    /// # Errors
+    /// [`AttachError`]; nothing changed.
+    pub fn attach(&mut self, stream: &str, join: &Join) -> Result<(StreamKey, Attached), AttachError> {
+        if stream.len() > STREAM_ID_LEN_MAX {
+            return Err(RequestError::Protocol.into());
+        }
+        let request = handshake::Attach { stream: Text::new(stream), join: *join };
+        let (answer, fds) = self.client.request(&Message::Attach(request))?;
+        let (Message::Attached(attached), Ok(fds)) = (answer, <[OwnedFd; 2]>::try_from(fds)) else {
+            return Err(RequestError::Protocol.into());
+        };
+        let slot = attached.slot;
+        let tail = self.session.word32(SESSION_HEAD_LEN + u64::from(slot) * 4).ok_or(HeaderError::Table)?;
+        let head = self.cursor.word64(CURSOR_HEAD_LEN + u64::from(slot) * 8).ok_or(HeaderError::Table)?;
+        let attachment = Attachment::open(attached, join, &fds, head)?;
+        self.streams.insert(slot, Slot { tail, attachment, look: true });
+        Ok((StreamKey(slot), attached))
+    }
+
+    /// Detaches a stream, ended or not; what became of its units.
+    ///
+    /// # Errors
+    /// [`RequestError`] when the producer did not confirm; the stream is gone from this reader all the same.
+    pub fn detach(&mut self, stream: StreamKey) -> Result<Option<Counts>, RequestError> {
+        let Some(slot) = self.streams.remove(&stream.0) else { return Ok(None) };
+        slot.attachment.clear_head();
+        match self.client.request(&Message::Detach { slot: stream.0 })? {
+            (Message::Detached { .. }, _) => Ok(Some(slot.attachment.counts())),
+            _ => Err(RequestError::Protocol),
+        }
+    }
+
+    /// What happened next, waiting for it at most `timeout` (for ever when `None`).
+    pub fn next(&mut self, timeout: Option<Duration>) -> Event<'_> {
+        let mut left = timeout;
+        loop {
+            let seen = cursor::observe_bell(&self.bell);
+            if let Some(found) = self.scan() {
+                return self.event(found);
+            }
+            if !self.alive {
+                return Event::ProducerGone;
+            }
+            let nap = left.map_or(SLEEP_MAX, |left| left.min(SLEEP_MAX));
+            if nap.is_zero() {
+                return Event::Timeout;
+            }
+            let woken = self.sleep(seen, nap);
+            if !woken {
+                self.alive = self.client.is_alive();
+                left = left.map(|left| left.saturating_sub(nap));
+            }
+        }
+    }
+
+    /// What happened next, if it did already.
+    pub fn try_next(&mut self) -> Option<Event<'_>> {
+        self.scan().map(|found| self.event(found))
+    }
+
+    /// The parameter sets that the newest unit of a track referred to.
+    pub fn configuration(&self, stream: StreamKey, track: u16) -> Option<&Configuration> {
+        self.streams.get(&stream.0)?.attachment.configuration(usize::from(track))
+    }
+
+    /// What became of a stream's units so far.
+    pub fn counts(&self, stream: StreamKey) -> Option<Counts> {
+        self.streams.get(&stream.0).map(|slot| slot.attachment.counts())
+    }
+
+    /// What a stream says of itself.
+    pub fn status(&self, stream: StreamKey) -> Option<StreamStatus> {
+        self.streams.get(&stream.0).map(|slot| slot.attachment.status())
+    }
+
+    /// The attached streams.
+    pub fn streams(&self) -> impl Iterator<Item = StreamKey> {
+        self.streams.keys().copied().map(StreamKey)
+    }
+
+    /// Looks at each ready ring once, in turn, until one has something for the caller.
+    fn scan(&mut self) -> Option<(u32, Taken)> {
+        self.note_changes();
+        let first = self.turn;
+        let buffer = &mut self.buffer;
+        for pass in [first.saturating_add(1)..=u32::MAX, 0..=first] {
+            for (key, slot) in self.streams.range_mut(pass) {
+                if let Some(taken) = slot.take(buffer) {
+                    self.turn = *key;
+                    return Some((*key, taken));
+                }
+            }
+        }
+        None
+    }
+
+    /// After a change of some state every ring's end is looked at once more.
+    fn note_changes(&mut self) {
+        let now = self.state_gen.load(Ordering::Acquire);
+        if self.seen_gen.replace(now) != Some(now) {
+            self.streams.values_mut().for_each(|slot| slot.look = true);
+        }
+    }
+
+    fn event(&self, (slot, taken): (u32, Taken)) -> Event<'_> {
+        let stream = StreamKey(slot);
+        match taken {
+            Taken::Unit { descriptor, lost, config_changed } => Event::Unit(Unit {
+                stream,
+                descriptor,
+                payload: &self.buffer.payload,
+                nal_ends: &self.buffer.nal_ends,
+                lost,
+                config_changed,
+            }),
+            Taken::Ended { state, reason } => {
+                let counts = self.counts(stream).unwrap_or_default();
+                Event::Ended(Ended { stream, state, reason, counts })
+            }
+            Taken::Dropped | Taken::Empty => Event::Timeout,
+        }
+    }
+
+    /// Sleeps until the bell is rung, for at most `nap`; whether it was rung since `seen`.
+    fn sleep(&self, seen: u32, nap: Duration) -> bool {
+        if cursor::park(&self.bell, &self.parked, seen) {
+            self.bell.futex_wait(seen, nap);
+        }
+        cursor::unpark(&self.parked);
+        cursor::observe_bell(&self.bell) != seen
+    }
+}
+
+impl Slot {
+    /// The next unit or end of the ring, past records that are not for the caller.
+    fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
+        while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {
+            match self.attachment.take(buffer) {
+                Taken::Dropped => {}
+                Taken::Empty => {
+                    self.look = false;
+                    return None;
+                }
+                taken @ (Taken::Unit { .. } | Taken::Ended { .. }) => return Some(taken),
+            }
+        }
+        None
+    }
+}
+
+impl AsFd for Reader {
+    /// The attach socket: readable when the producer said something or has gone.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.client.notify(&Message::Bye { reason: 0 });
+    }
+}

@@ -1,0 +1,392 @@
+//! One attached stream, seen from the reader: take a record, copy, validate.
+
+use std::os::fd::OwnedFd;
+
+use super::counting::{Counting, Counts, Outcome};
+use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store, fence};
+use crate::handshake::Attached;
+use crate::join::{From, Join};
+use crate::layout::{
+    CONFIG_DATA_MAX, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, EndReason, Flags,
+    HeaderError, NALS_PER_UNIT_MAX, RING_SLOTS_RANGE, RingState, STREAM_DIRECTORY_OFF, STREAM_STATE_OFF,
+    SegmentKind, StreamState, TRACKS_MAX, TrackKind, high, low,
+};
+use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
+use crate::position::{Arena, Place};
+use crate::segment::{OpenError, open_read_only};
+
+/// The parameter sets of a track, copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// Its id in the epoch; 0 while none was seen.
+    pub id: u32,
+    /// Number of the codec, see [`Configuration::codec`].
+    pub codec: u32,
+    /// `profile_idc` or `general_profile_idc`; 0 when unknown.
+    pub profile: u32,
+    /// `level_idc` or `general_level_idc`; 0 when unknown.
+    pub level: u32,
+    /// Luma samples a line; 0 when unknown.
+    pub width: u32,
+    /// Lines; 0 when unknown.
+    pub height: u32,
+    /// Nominal frames a second as a fraction; `(0, 0)` when unknown.
+    pub frame_rate: (u32, u32),
+    /// Parameter sets in Annex B form.
+    pub data: Vec<u8>,
+}
+
+impl Configuration {
+    /// The codec.
+    pub fn codec(&self) -> Codec {
+        Codec::from_word(self.codec)
+    }
+}
+
+/// What a stream says of itself at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamStatus {
+    /// What it does.
+    pub state: StreamState,
+    /// The producer's number of the reason.
+    pub reason: u32,
+    /// Newest unit; 0 before the first.
+    pub last_seq: u64,
+    /// Newest keyframe; 0 before the first.
+    pub last_key_seq: u64,
+    /// Time between the oldest and the newest retained unit, ns.
+    pub retained_ns: u64,
+    /// The producer's newest sign of life, `CLOCK_MONOTONIC` ns.
+    pub heartbeat_ns: u64,
+    /// Timeline of the newest unit.
+    pub timeline: u32,
+}
+
+/// What [`Attachment::take`] found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Taken {
+    /// A unit; its payload is in the caller's buffer.
+    Unit { descriptor: Descriptor, lost: u64, config_changed: bool },
+    /// A record that was not for the caller; there may be more.
+    Dropped,
+    /// No record.
+    Empty,
+    /// The ring has ended and everything in it was taken. Said once.
+    Ended { state: RingState, reason: EndReason },
+}
+
+/// The caller's reusable memory for a unit.
+#[derive(Debug, Default)]
+pub(crate) struct UnitBuffer {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) nal_ends: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct TrackView {
+    kind: TrackKind,
+    arena: Arena,
+    bytes: Bytes<ReadOnly>,
+    reclaim_pos: Word<AtomicU64, ReadOnly>,
+    configs: Vec<ConfigEntry>,
+    config: Configuration,
+}
+
+#[derive(Debug)]
+struct ConfigEntry {
+    bytes: Bytes<ReadOnly>,
+    generation: Word<AtomicU32, ReadOnly>,
+}
+
+/// An attached stream.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    tracks: Vec<TrackView>,
+    status: StatusWords,
+    ring_tail: Word<AtomicU64, ReadOnly>,
+    end_word: Word<AtomicU32, ReadOnly>,
+    end_line: Bytes<ReadOnly>,
+    records: Bytes<ReadOnly>,
+    slots: u64,
+    head_word: Word<AtomicU64, ReadWrite>,
+    head: u64,
+    counting: Counting,
+    /// Video is dropped until a keyframe.
+    awaits_key: bool,
+    everything: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct StatusWords {
+    state: Word<AtomicU32, ReadOnly>,
+    timeline: Word<AtomicU32, ReadOnly>,
+    heartbeat_ns: Word<AtomicU64, ReadOnly>,
+    last_seq: Word<AtomicU64, ReadOnly>,
+    last_key_seq: Word<AtomicU64, ReadOnly>,
+    retained_ns: Word<AtomicU64, ReadOnly>,
+    reason: Word<AtomicU32, ReadOnly>,
+}
+
+impl Attachment {
+    /// Maps the two segments that came with ATTACHED. `head_word` is the reader's own word of the slot.
+    pub(crate) fn open(
+        attached: Attached,
+        join: &Join,
+        [stream_fd, ring_fd]: &[OwnedFd; 2],
+        head_word: Word<AtomicU64, ReadWrite>,
+    ) -> Result<Self, OpenError> {
+        let (stream, _) = open_read_only(stream_fd, SegmentKind::Stream)?;
+        let (ring, header) = open_read_only(ring_fd, SegmentKind::DescriptorRing)?;
+        let shape: [u64; 1] = ring.bytes(64, 8).and_then(|b| b.read_words(0)).ok_or(HeaderError::Table)?;
+        let slots = low(shape[0]);
+        if !slots.is_power_of_two()
+            || slots > *RING_SLOTS_RANGE.end()
+            || u64::from(header.rec_size) != DESCRIPTOR_LEN
+        {
+            return Err(HeaderError::Table.into());
+        }
+        let resumed_after = match join.from {
+            From::After { seq, .. } if attached.resumed => Some(seq),
+            From::Live | From::Keyframe | From::Oldest | From::Preroll { .. } | From::After { .. } => None,
+        };
+        Ok(Self {
+            tracks: track_views(&stream)?,
+            status: StatusWords::new(&stream).ok_or(HeaderError::Table)?,
+            ring_tail: ring.word64(128).ok_or(HeaderError::Table)?,
+            end_word: ring.word32(192).ok_or(HeaderError::Table)?,
+            end_line: ring.bytes(192, 64).ok_or(HeaderError::Table)?,
+            records: ring
+                .bytes(u64::from(header.header_len), u64::from(slots) * DESCRIPTOR_LEN)
+                .ok_or(HeaderError::Table)?,
+            slots: u64::from(slots),
+            head_word,
+            head: 0,
+            counting: resumed_after.map_or_else(Counting::default, Counting::resumed_after),
+            awaits_key: resumed_after.is_none() && !join.filters.everything,
+            everything: join.filters.everything,
+            ended: false,
+        })
+    }
+
+    /// The low half of the head, to compare with `tails[slot]`.
+    pub(crate) fn head_low(&self) -> u32 {
+        low(self.head)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counting.counts()
+    }
+
+    /// The configuration of `track` that the newest unit referred to.
+    pub(crate) fn configuration(&self, track: usize) -> Option<&Configuration> {
+        self.tracks.get(track).map(|t| &t.config).filter(|c| c.id != 0)
+    }
+
+    pub(crate) fn status(&self) -> StreamStatus {
+        let words = &self.status;
+        StreamStatus {
+            state: StreamState::from_word(words.state.load(Ordering::Acquire)),
+            reason: words.reason.load(Ordering::Relaxed),
+            last_seq: words.last_seq.load(Ordering::Acquire),
+            last_key_seq: words.last_key_seq.load(Ordering::Relaxed),
+            retained_ns: words.retained_ns.load(Ordering::Relaxed),
+            heartbeat_ns: words.heartbeat_ns.load(Ordering::Relaxed),
+            timeline: words.timeline.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells the producer that the slot is no longer read, so that its next user starts from 0.
+    pub(crate) fn clear_head(&self) {
+        self.head_word.store(0, Ordering::Release);
+    }
+
+    /// Takes the next record. The payload of a [`Taken::Unit`] is in `buffer`, whole and validated.
+    pub(crate) fn take(&mut self, buffer: &mut UnitBuffer) -> Taken {
+        // The state first: what was pushed before it ended is in the ring when the state is seen.
+        let state = RingState::from_word(self.end_word.load(Ordering::Acquire));
+        let tail = cursor::observe_tail(&self.ring_tail);
+        if tail == self.head {
+            return self.take_end(state);
+        }
+        let at = (self.head & (self.slots - 1)) * DESCRIPTOR_LEN;
+        let record =
+            self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));
+        let taken = record.map_or(Taken::Dropped, |d| self.take_unit(d, buffer));
+        self.head += 1;
+        cursor::publish_head(&self.head_word, self.head);
+        taken
+    }
+
+    fn take_end(&mut self, state: RingState) -> Taken {
+        if state == RingState::Ok || self.ended {
+            return Taken::Empty;
+        }
+        self.ended = true;
+        let [line, last_seq, filtered] = self.end_line.read_words(0).unwrap_or_default();
+        self.counting.end(last_seq, filtered);
+        Taken::Ended { state, reason: EndReason::from_word(high(line)) }
+    }
+
+    fn take_unit(&mut self, d: Descriptor, buffer: &mut UnitBuffer) -> Taken {
+        let lost = self.counting.lost_before(d.seq, d.filtered);
+        let Some(track) = self.tracks.get_mut(usize::from(d.track)) else {
+            return self.drop_unit(&d, Outcome::Rejected);
+        };
+        let is_video = track.kind == TrackKind::Video;
+        if lost > 0 && !self.everything {
+            self.awaits_key = true;
+        }
+        if is_video && self.awaits_key && !d.has(Flags::KEY) {
+            return self.drop_unit(&d, Outcome::Skipped);
+        }
+        let Some(config_changed) = track.copy(&d, buffer) else {
+            self.awaits_key |= is_video && !self.everything;
+            return self.drop_unit(&d, Outcome::Rejected);
+        };
+        self.awaits_key &= !is_video;
+        self.counting.record(d.seq, d.filtered, Outcome::Accepted);
+        Taken::Unit { descriptor: d, lost, config_changed }
+    }
+
+    fn drop_unit(&mut self, d: &Descriptor, outcome: Outcome) -> Taken {
+        self.counting.record(d.seq, d.filtered, outcome);
+        Taken::Dropped
+    }
+}
+
+impl TrackView {
+    /// Copies a unit, its NAL index and, if it is another than the last, its configuration; then validates all at once.
+    /// `None` when the record is not plausible or the bytes were overwritten meanwhile.
+    fn copy(&mut self, d: &Descriptor, buffer: &mut UnitBuffer) -> Option<bool> {
+        let place = self.arena.place(d)?;
+        let new_config = if d.config_id != 0 && d.config_id != self.config.id {
+            self.find_config(d.config_id)
+        } else {
+            None
+        };
+        let copied = self.copy_payload(d, place, buffer);
+        if !copied || !cursor::still_valid(&self.reclaim_pos, d.pos) || !buffer.index_is_sound() {
+            return None;
+        }
+        let changed = new_config.is_some();
+        if let Some(config) = new_config {
+            self.config = config;
+        }
+        Some(changed)
+    }
+
+    fn copy_payload(&self, d: &Descriptor, place: Place, buffer: &mut UnitBuffer) -> bool {
+        let (Ok(len), Ok(count)) = (usize::try_from(d.len), usize::try_from(d.nal_count)) else {
+            return false;
+        };
+        if count > NALS_PER_UNIT_MAX {
+            return false;
+        }
+        // Both lengths were compared with the arena's and the limits; memory grows to the largest unit and stays.
+        buffer.payload.resize(len, 0);
+        buffer.nal_ends.clear();
+        let mut at = place.index_off;
+        let mut batch = [0u8; 256];
+        while buffer.nal_ends.len() < count {
+            let want = ((count - buffer.nal_ends.len()) * 4).min(batch.len());
+            let Some(part) = batch.get_mut(..want) else { return false };
+            if !self.bytes.read(at, part) {
+                return false;
+            }
+            buffer.nal_ends.extend(part.as_chunks().0.iter().map(|end| u32::from_le_bytes(*end)));
+            at += want as u64;
+        }
+        self.bytes.read(place.payload_off, &mut buffer.payload)
+    }
+
+    /// A copy of the entry with this id, if it was whole.
+    fn find_config(&self, id: u32) -> Option<Configuration> {
+        self.configs.iter().find_map(|entry| entry.copy(id))
+    }
+}
+
+impl UnitBuffer {
+    /// Whether the NAL units follow each other within the payload.
+    fn index_is_sound(&self) -> bool {
+        let last = self.nal_ends.last().copied().unwrap_or(0);
+        self.nal_ends.is_sorted() && usize::try_from(last).is_ok_and(|last| last <= self.payload.len())
+    }
+}
+
+impl ConfigEntry {
+    /// A seqlock's reader: what was copied counts if the generation was even and did not change.
+    fn copy(&self, id: u32) -> Option<Configuration> {
+        let before = self.generation.load(Ordering::Acquire);
+        let words: [u64; 5] = self.bytes.read_words(0)?;
+        if before % 2 == 1 || low(words[0]) != id {
+            return None;
+        }
+        let [_, w1, w2, w3, w4] = words;
+        let len = usize::try_from(high(w4)).ok().filter(|len| *len <= CONFIG_DATA_MAX)?;
+        let mut data = vec![0; len];
+        let copied = self.bytes.read(size_of::<ConfigHeader>() as u64, &mut data);
+        fence(Ordering::Acquire);
+        let whole = copied && self.generation.load(Ordering::Relaxed) == before;
+        whole.then(|| Configuration {
+            id,
+            codec: low(w1),
+            profile: high(w1),
+            level: low(w2),
+            width: high(w2),
+            height: low(w3),
+            frame_rate: (high(w3), low(w4)),
+            data,
+        })
+    }
+}
+
+impl StatusWords {
+    fn new(map: &Mapping<ReadOnly>) -> Option<Self> {
+        Some(Self {
+            state: map.word32(STREAM_STATE_OFF)?,
+            timeline: map.word32(STREAM_STATE_OFF + 4)?,
+            heartbeat_ns: map.word64(STREAM_STATE_OFF + 8)?,
+            last_seq: map.word64(STREAM_STATE_OFF + 16)?,
+            last_key_seq: map.word64(STREAM_STATE_OFF + 24)?,
+            retained_ns: map.word64(STREAM_STATE_OFF + 32)?,
+            reason: map.word32(STREAM_STATE_OFF + 40)?,
+        })
+    }
+}
+
+/// The tracks that a stream segment's directory names, each checked against the segment's size.
+fn track_views(map: &Mapping<ReadOnly>) -> Result<Vec<TrackView>, HeaderError> {
+    let directory = map.bytes(STREAM_DIRECTORY_OFF, 64).and_then(|b| b.read_words::<2>(0));
+    let [shape, tracks_off] = directory.ok_or(HeaderError::Table)?;
+    let (count, track_size) = (low(shape), u64::from(high(shape)));
+    if count as usize > TRACKS_MAX {
+        return Err(HeaderError::Table);
+    }
+    let view = |n: u32| {
+        let offset = tracks_off.checked_add(u64::from(n).checked_mul(track_size)?)?;
+        track_view(map, offset)
+    };
+    (0..count).map(|n| view(n).ok_or(HeaderError::Table)).collect()
+}
+
+fn track_view(map: &Mapping<ReadOnly>, offset: u64) -> Option<TrackView> {
+    let words = map.bytes(offset, 64)?.read_words::<5>(0)?;
+    let [kind, arena_off, arena_len, configs_off, configs] = words;
+    let (count, size) = (low(configs), u64::from(high(configs)));
+    let entry = |n: u32| {
+        let at = configs_off.checked_add(u64::from(n).checked_mul(size)?)?;
+        Some(ConfigEntry {
+            bytes: map.bytes(at, (CONFIG_DATA_MAX + size_of::<ConfigHeader>()) as u64)?,
+            generation: map.word32(at.checked_add(4)?)?,
+        })
+    };
+    Some(TrackView {
+        kind: TrackKind::from_word(low(kind)),
+        arena: Arena::new(arena_len)?,
+        bytes: map.bytes(arena_off, arena_len)?,
+        reclaim_pos: map.word64(offset.checked_add(64)?)?,
+        configs: (0..count.min(64)).map(entry).collect::<Option<_>>()?,
+        config: Configuration::default(),
+    })
+}

@@ -1,0 +1,484 @@
+//! The writing side of a stream: one [`Producer`], owned by one thread at a time.
+//!
+//! ```text
+//! begin ─▶ append* ─▶ commit ─▶ feed each reader ─▶ (end of turn) ring each touched session's bell once
+//! ```
+//! Nothing here waits, locks or allocates per unit, and nothing a reader does changes how many steps a unit takes but for
+//! one load and one compare a reader. Time comes in as nanoseconds of `CLOCK_MONOTONIC`.
+
+mod configs;
+mod feed;
+mod index;
+mod ring;
+mod session;
+mod track;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub use configs::Configuration;
+pub use feed::Joined;
+pub use ring::{ReaderRing, RingId};
+pub use session::Session;
+pub use track::{ConfigureError, UnitError};
+
+use crate::cursor::{AtomicU32, AtomicU64, Ordering, Store};
+use crate::layout::{
+    ARENA_LEN_RANGE, CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Descriptor, EndReason, Flags,
+    PAGE, RECORD_ACCESS_UNIT, RECORD_DATA, RingState, STREAM_DIRECTORY_OFF, STREAM_STATE_OFF,
+    STREAM_TRACKS_OFF, SegmentHeader, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, pair,
+};
+use crate::map::{Mapping, ReadWrite, Word};
+use crate::position::{Arena, round_up};
+use crate::segment::Segment;
+use feed::StreamView;
+use track::{Closing, Track, TrackPlan};
+
+/// What a track is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackSpec {
+    /// What it carries.
+    pub kind: TrackKind,
+    /// Ticks a second of `media_ticks`; not 0.
+    pub timescale: u32,
+    /// Bytes of its arena: a power of two within [`ARENA_LEN_RANGE`].
+    pub arena_len: u64,
+    /// Most units that it retains.
+    pub units_max: usize,
+}
+
+impl TrackSpec {
+    /// A video track with a 90 kHz clock and room for 4,096 units in the index.
+    pub const fn video(arena_len: u64) -> Self {
+        Self { kind: TrackKind::Video, timescale: 90_000, arena_len, units_max: 4096 }
+    }
+}
+
+/// A unit's properties at commit; payload and NAL index aside. Field by field as in [`Descriptor`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// Flags the producer's caller knows: not BACKFILL and HAS_NAL_INDEX.
+    pub flags: Flags,
+    /// Id that [`Producer::configure`] gave; 0 when none is known.
+    pub config_id: u32,
+    /// Presentation time in the track's timescale.
+    pub media_ticks: i64,
+    /// Incremented on each break of the media clock.
+    pub timeline: u32,
+    /// Packets missing within this unit or right before it.
+    pub lost_packets: u32,
+    /// When its first packet was received, ns.
+    pub recv_mono_ns: u64,
+    /// Wall-clock time of capture, ns since 1970.
+    pub wall_utc_ns: i64,
+    /// How far the wall-clock time may be off, µs.
+    pub wall_err_us: u32,
+    /// Where the wall-clock time comes from.
+    pub clock_source: u8,
+    /// RTP timestamp as sent.
+    pub rtp_ts: u32,
+    /// RTP SSRC.
+    pub ssrc: u32,
+    /// RTP sequence number of the first packet.
+    pub first_rtp_seq: u16,
+    /// RTP sequence number of the last packet.
+    pub last_rtp_seq: u16,
+    /// Duration in ticks; 0 when unknown.
+    pub duration_ticks: u32,
+}
+
+/// Writes one stream.
+#[derive(Debug)]
+pub struct Producer {
+    uid: u64,
+    epoch: u64,
+    fd: Arc<OwnedFd>,
+    words: StateWords,
+    tracks: Vec<Track>,
+    readers: Vec<ReaderRing>,
+    last_seq: u64,
+    last_config_id: u32,
+    timeline: u32,
+    state: StreamState,
+    /// Nothing is committed any more; readers are fed what is retained.
+    closing: bool,
+}
+
+#[derive(Debug)]
+struct StateWords {
+    state: Word<AtomicU32, ReadWrite>,
+    timeline: Word<AtomicU32, ReadWrite>,
+    heartbeat_ns: Word<AtomicU64, ReadWrite>,
+    last_seq: Word<AtomicU64, ReadWrite>,
+    last_key_seq: Word<AtomicU64, ReadWrite>,
+    retained_ns: Word<AtomicU64, ReadWrite>,
+    reason: Word<AtomicU32, ReadWrite>,
+}
+
+impl Producer {
+    /// Makes a stream's segment and touches all its pages (about a millisecond a mebibyte: not in a shard's turn).
+    ///
+    /// `epoch` is a random number, new for each incarnation of the stream.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no or too many tracks, or an arena length out of range; else what the system says.
+    pub fn create(uid: u64, epoch: u64, tracks: &[TrackSpec]) -> io::Result<Self> {
+        let (plans, size) = plan(tracks).ok_or(io::ErrorKind::InvalidInput)?;
+        let header_len = u32::try_from(STREAM_TRACKS_OFF).unwrap_or(0);
+        let header =
+            SegmentHeader { header_len, ..SegmentHeader::new(SegmentKind::Stream, size, epoch, uid) };
+        let Segment { fd, map } = Segment::create("vms-stream", &header)?;
+        let tracks = lay_out(&map, &plans).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self {
+            uid,
+            epoch,
+            fd: Arc::new(fd),
+            words: StateWords::new(&map).ok_or(io::ErrorKind::InvalidInput)?,
+            tracks,
+            readers: Vec::new(),
+            last_seq: 0,
+            last_config_id: 0,
+            timeline: 0,
+            state: StreamState::Pending,
+            closing: false,
+        })
+    }
+
+    /// The daemon's number of the stream.
+    pub fn uid(&self) -> u64 {
+        self.uid
+    }
+
+    /// The incarnation's random number.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The segment's descriptor, to be sent with ATTACHED.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// Sequence number of the newest committed unit; 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Bytes of payload and NAL index that a unit of `track` may have; 0 when there is no such track.
+    pub fn unit_limit(&self, track: usize) -> u64 {
+        self.tracks.get(track).map_or(0, Track::payload_limit)
+    }
+
+    /// Time between the oldest and the newest retained unit of `track`, ns.
+    pub fn retained_ns(&self, track: usize) -> u64 {
+        self.tracks.get(track).map_or(0, Track::retained_ns)
+    }
+
+    /// Opens a unit on `track`; one that is still open there is dropped. Tracks are independent of each other.
+    pub fn begin(&mut self, track: usize) {
+        if let Some(track) = self.tracks.get_mut(track) {
+            track.begin();
+        }
+    }
+
+    /// Adds bytes to the open unit of `track`: the one copy that a payload byte gets.
+    ///
+    /// # Errors
+    /// [`UnitError::TooLarge`] when the unit outgrew its limit; it stays open, and the caller aborts it.
+    pub fn append(&mut self, track: usize, bytes: &[u8]) -> Result<(), UnitError> {
+        self.tracks.get_mut(track).ok_or(UnitError::NotOpen)?.append(bytes)
+    }
+
+    /// Drops the open unit of `track`, if there is one.
+    pub fn abort(&mut self, track: usize) {
+        if let Some(track) = self.tracks.get_mut(track) {
+            track.abort();
+        }
+    }
+
+    /// Publishes the open unit of `track` and feeds the readers; its sequence number.
+    ///
+    /// # Errors
+    /// [`UnitError`]; the unit is gone and took no sequence number.
+    pub fn commit(
+        &mut self,
+        track: usize,
+        unit: &Unit,
+        nal_ends: &[u32],
+        now_ns: u64,
+    ) -> Result<u64, UnitError> {
+        let at = track;
+        let closing = self.closing;
+        let track = self.tracks.get_mut(at).filter(|_| !closing).ok_or(UnitError::NotOpen)?;
+        let seq = self.last_seq + 1;
+        let descriptor = describe(unit, seq, at, track, now_ns);
+        let d = track.close(Closing { descriptor, nal_ends })?;
+        self.last_seq = seq;
+        self.announce(&d, now_ns);
+        self.feed_all(now_ns);
+        Ok(seq)
+    }
+
+    /// Whether a unit is open on `track`.
+    pub fn is_open(&self, track: usize) -> bool {
+        self.tracks.get(track).is_some_and(Track::is_open)
+    }
+
+    /// Makes `configuration` the current one of `track`; its id. The same content keeps its id while it is in the table.
+    ///
+    /// # Errors
+    /// [`ConfigureError`] when it does not fit or there is no such track.
+    pub fn configure(
+        &mut self,
+        track: usize,
+        configuration: &Configuration<'_>,
+    ) -> Result<u32, ConfigureError> {
+        let len = configuration.data.len();
+        if len > CONFIG_DATA_MAX {
+            return Err(ConfigureError::TooLarge { len });
+        }
+        let track = self.tracks.get_mut(track).ok_or(ConfigureError::NoTrack)?;
+        let id = match track.reuse_config(configuration) {
+            Some(id) => id,
+            None => {
+                self.last_config_id += 1;
+                track.write_config(self.last_config_id, configuration);
+                self.last_config_id
+            }
+        };
+        self.note_change();
+        Ok(id)
+    }
+
+    /// Sets the stream's state and the caller's number of its reason. A closed stream stays closed.
+    pub fn set_state(&mut self, state: StreamState, reason: u32) {
+        if self.state == StreamState::Closed || state == self.state {
+            return;
+        }
+        self.state = state;
+        self.words.reason.store(reason, Ordering::Relaxed);
+        self.words.state.store(state as u32, Ordering::Release);
+        self.note_change();
+    }
+
+    /// The stream's state.
+    pub fn state(&self) -> StreamState {
+        self.state
+    }
+
+    /// Shows readers that the producer lives.
+    pub fn heartbeat(&mut self, now_ns: u64) {
+        self.words.heartbeat_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Takes a reader in and feeds it.
+    pub fn attach(&mut self, mut ring: ReaderRing, now_ns: u64) -> Joined {
+        let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
+        let joined = feed::join(&mut ring, &view);
+        feed::feed(&mut ring, &view);
+        self.readers.push(ring);
+        joined
+    }
+
+    /// Lets a reader go: its ring ends with [`EndReason::Detached`] and is given back, for its mapping to be freed elsewhere.
+    pub fn detach(&mut self, id: RingId) -> Option<ReaderRing> {
+        let at = self.readers.iter().position(|ring| ring.id() == id)?;
+        let mut ring = self.readers.swap_remove(at);
+        ring.finish(RingState::Closed, EndReason::Detached, self.last_seq);
+        Some(ring)
+    }
+
+    /// The readers, evicted and finished ones included until they are detached.
+    pub fn readers(&self) -> &[ReaderRing] {
+        &self.readers
+    }
+
+    /// Feeds readers whose backlog is due; when to call again, on the clock of `now_ns`.
+    pub fn feed(&mut self, now_ns: u64) -> Option<u64> {
+        let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
+        for ring in &mut self.readers {
+            if ring.pace.due_ns.is_some_and(|due| due <= now_ns) {
+                feed::feed(ring, &view);
+            }
+        }
+        self.next_feed()
+    }
+
+    /// When [`Producer::feed`] is due; `None` while no reader has a backlog.
+    pub fn next_feed(&self) -> Option<u64> {
+        self.readers.iter().filter_map(|ring| ring.pace.due_ns).min()
+    }
+
+    /// Hands each session that a reader of was written for to `visit`, once a reader, and forgets it.
+    pub fn take_touched(&mut self, mut visit: impl FnMut(&Arc<Session>)) {
+        for ring in self.readers.iter_mut().filter(|ring| ring.touched) {
+            ring.touched = false;
+            visit(&ring.session);
+        }
+    }
+
+    /// Ends the stream. Readers that have all are finished now, others when they have drained what is retained
+    /// (keep calling [`Producer::feed`]) or at [`Producer::finish`].
+    pub fn close(&mut self, reason: u32, now_ns: u64) {
+        for track in &mut self.tracks {
+            track.abort();
+        }
+        self.closing = true;
+        self.set_state(StreamState::Closed, reason);
+        self.feed_all(now_ns);
+    }
+
+    /// Whether no reader is waiting for anything.
+    pub fn is_drained(&self) -> bool {
+        self.readers.iter().all(|ring| ring.state() != RingState::Ok)
+    }
+
+    /// Ends every ring at once; what was not delivered counts as lost at the reader.
+    pub fn finish(&mut self) {
+        self.set_state(StreamState::Closed, 0);
+        self.closing = true;
+        for ring in &mut self.readers {
+            ring.finish(RingState::Closed, EndReason::StreamClosed, self.last_seq);
+        }
+    }
+
+    fn feed_all(&mut self, now_ns: u64) {
+        let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
+        for ring in &mut self.readers {
+            feed::feed(ring, &view);
+        }
+    }
+
+    /// Brings the state line up to a committed unit.
+    fn announce(&mut self, d: &Descriptor, now_ns: u64) {
+        let words = &self.words;
+        if d.has(Flags::KEY) {
+            words.last_key_seq.store(d.seq, Ordering::Relaxed);
+        }
+        let video = self.tracks.iter().find(|t| t.kind == TrackKind::Video);
+        words.retained_ns.store(video.map_or(0, Track::retained_ns), Ordering::Relaxed);
+        words.heartbeat_ns.store(now_ns, Ordering::Relaxed);
+        words.last_seq.store(d.seq, Ordering::Release);
+        if d.timeline != self.timeline {
+            self.timeline = d.timeline;
+            words.timeline.store(d.timeline, Ordering::Release);
+            self.note_change();
+        }
+    }
+
+    fn note_change(&mut self) {
+        for ring in &mut self.readers {
+            ring.session.note_change();
+            ring.touched = true;
+        }
+    }
+}
+
+impl Drop for Producer {
+    /// Readers learn that nothing more comes.
+    fn drop(&mut self) {
+        self.finish();
+        self.take_touched(|session| {
+            if session.ring_bell() {
+                session.wake();
+            }
+        });
+    }
+}
+
+impl StateWords {
+    fn new(map: &Mapping<ReadWrite>) -> Option<Self> {
+        Some(Self {
+            state: map.word32(STREAM_STATE_OFF)?,
+            timeline: map.word32(STREAM_STATE_OFF + 4)?,
+            heartbeat_ns: map.word64(STREAM_STATE_OFF + 8)?,
+            last_seq: map.word64(STREAM_STATE_OFF + 16)?,
+            last_key_seq: map.word64(STREAM_STATE_OFF + 24)?,
+            retained_ns: map.word64(STREAM_STATE_OFF + 32)?,
+            reason: map.word32(STREAM_STATE_OFF + 40)?,
+        })
+    }
+}
+
+fn view(tracks: &[Track], epoch: u64, last_seq: u64, closing: bool, now_ns: u64) -> StreamView<'_> {
+    StreamView { tracks, epoch, last_seq, closing, now_ns }
+}
+
+/// Where everything goes: track entries, configuration tables, arenas; and the segment's size.
+fn plan(tracks: &[TrackSpec]) -> Option<(Vec<TrackPlan>, u64)> {
+    let count = tracks.len() as u64;
+    if tracks.is_empty() || tracks.len() > TRACKS_MAX {
+        return None;
+    }
+    let entry_len = size_of::<TrackEntry>() as u64;
+    let configs_len = u64::from(CONFIGS_PER_TRACK) * u64::from(CONFIG_ENTRY_LEN);
+    let configs_off = round_up(STREAM_TRACKS_OFF + count * entry_len, PAGE);
+    let mut arena_off = configs_off + count * configs_len;
+    let mut plans = Vec::with_capacity(tracks.len());
+    for (n, spec) in (0u64..).zip(tracks) {
+        let arena = Arena::new(spec.arena_len).filter(|a| ARENA_LEN_RANGE.contains(&a.len()))?;
+        plans.push(TrackPlan {
+            kind: spec.kind,
+            timescale: spec.timescale.max(1),
+            arena,
+            index_max: spec.units_max,
+            entry_off: STREAM_TRACKS_OFF + n * entry_len,
+            configs_off: configs_off + n * configs_len,
+            arena_off,
+        });
+        arena_off += arena.len();
+    }
+    Some((plans, arena_off))
+}
+
+/// Writes directory and track entries, and takes hold of the tracks.
+fn lay_out(map: &Mapping<ReadWrite>, plans: &[TrackPlan]) -> Option<Vec<Track>> {
+    let entry_len = u32::try_from(size_of::<TrackEntry>()).ok()?;
+    let count = u32::try_from(plans.len()).ok()?;
+    let directory = map.bytes(STREAM_DIRECTORY_OFF, 64)?;
+    let mut whole = directory.write_words(0, &[pair(count, entry_len), STREAM_TRACKS_OFF]);
+    for plan in plans {
+        let words = [
+            pair(plan.kind as u32, plan.timescale),
+            plan.arena_off,
+            plan.arena.len(),
+            plan.configs_off,
+            pair(CONFIGS_PER_TRACK, CONFIG_ENTRY_LEN),
+        ];
+        whole &= map.bytes(plan.entry_off, 64)?.write_words(0, &words);
+    }
+    if whole { plans.iter().map(|plan| Track::new(map, plan)).collect() } else { None }
+}
+
+fn describe(unit: &Unit, seq: u64, at: usize, track: &Track, now_ns: u64) -> Descriptor {
+    let own = Flags::BACKFILL.with(Flags::HAS_NAL_INDEX).0;
+    Descriptor {
+        seq,
+        flags: unit.flags.0 & !own,
+        record_type: if track.kind == TrackKind::Video { RECORD_ACCESS_UNIT } else { RECORD_DATA },
+        track: u16::try_from(at).unwrap_or(u16::MAX),
+        config_id: unit.config_id,
+        media_ticks: unit.media_ticks,
+        pts_ns: pts_ns(unit.media_ticks, track.timescale),
+        timeline: unit.timeline,
+        lost_packets: unit.lost_packets,
+        recv_mono_ns: unit.recv_mono_ns,
+        pub_mono_ns: now_ns,
+        wall_utc_ns: unit.wall_utc_ns,
+        wall_err_us: unit.wall_err_us,
+        clock_source: unit.clock_source,
+        rtp_ts: unit.rtp_ts,
+        ssrc: unit.ssrc,
+        first_rtp_seq: unit.first_rtp_seq,
+        last_rtp_seq: unit.last_rtp_seq,
+        duration_ticks: unit.duration_ticks,
+        ..Descriptor::default()
+    }
+}
+
+/// Ticks in nanoseconds, rounded down; saturates at the ends of time.
+fn pts_ns(ticks: i64, timescale: u32) -> i64 {
+    let ns = i128::from(ticks) * 1_000_000_000 / i128::from(timescale.max(1));
+    i64::try_from(ns).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+}

@@ -1,0 +1,247 @@
+//! One reader of one stream, seen from the producer: its descriptor ring and how far it got.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::session::Session;
+use crate::cursor::{self, AtomicU32, AtomicU64, Ordering, Store};
+use crate::join::Join;
+use crate::layout::{
+    DESCRIPTOR_LEN, Descriptor, EndReason, PAGE, RING_HEAD_LEN, RING_SLOTS_RANGE, RingState, SegmentHeader,
+    SegmentKind, TRACKS_MAX, pair,
+};
+use crate::map::{Bytes, ReadWrite, Word};
+use crate::position::round_up;
+use crate::segment::Segment;
+
+/// Names a ring: its session's number and the slot within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RingId {
+    /// [`Session::number`].
+    pub session: u64,
+    /// Slot within the session.
+    pub slot: u32,
+}
+
+/// What holds video back from a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Nothing.
+    Open,
+    /// It waits for a keyframe to enter, at the start or after units that were overwritten. What passes is a loss.
+    Entry,
+    /// It waits for an undamaged keyframe as its filter says. What passes is filtered.
+    Damage,
+}
+
+/// A reader's descriptor ring. Made by the thread that speaks with the reader, then owned by the stream's producer.
+#[derive(Debug)]
+pub struct ReaderRing {
+    pub(crate) session: Arc<Session>,
+    pub(crate) join: Join,
+    /// Number of the next entry of each track's index.
+    pub(crate) next: [u64; TRACKS_MAX],
+    pub(crate) gate: Gate,
+    /// Units up to this one were committed before the reader attached.
+    pub(crate) backfill_until: u64,
+    pub(crate) filtered: u64,
+    pub(crate) pace: Pace,
+    /// Something the reader should see was written since its session's bell was last rung.
+    pub(crate) touched: bool,
+    fd: Arc<OwnedFd>,
+    slot: u32,
+    slots: u64,
+    tail: u64,
+    /// The newest head that was checked.
+    head: u64,
+    end: RingState,
+    head_word: Word<AtomicU64, ReadWrite>,
+    tail_word: Word<AtomicU64, ReadWrite>,
+    session_tail: Word<AtomicU32, ReadWrite>,
+    end_word: Word<AtomicU32, ReadWrite>,
+    end_line: Bytes<ReadWrite>,
+    records: Bytes<ReadWrite>,
+}
+
+/// When a reader that has a backlog is looked at again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Deadline on the caller's clock, ns; `None` without a backlog.
+    pub(crate) due_ns: Option<u64>,
+    interval_ns: u64,
+}
+
+impl Pace {
+    /// Interval while the reader's head moves.
+    const SHORTEST_NS: u64 = 5_000_000;
+    /// Interval for a reader that has stopped.
+    const LONGEST_NS: u64 = 200_000_000;
+
+    /// The reader has all there is.
+    pub(crate) fn caught_up(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Records wait, and there is room for them.
+    pub(crate) fn again_at_once(&mut self, now_ns: u64) {
+        self.due_ns = Some(now_ns);
+    }
+
+    /// Records wait for the reader to make room.
+    pub(crate) fn blocked(&mut self, now_ns: u64, moved: bool) {
+        if !moved && self.due_ns.is_some_and(|due| due > now_ns) {
+            return;
+        }
+        let interval = if moved { 0 } else { self.interval_ns.saturating_mul(2) };
+        self.interval_ns = interval.clamp(Self::SHORTEST_NS, Self::LONGEST_NS);
+        self.due_ns = Some(now_ns.saturating_add(self.interval_ns));
+    }
+}
+
+impl ReaderRing {
+    /// Makes a ring for slot `slot` of `session`.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the session has no such slot; else what the system says.
+    pub fn create(
+        stream_uid: u64,
+        epoch: u64,
+        join: &Join,
+        session: &Arc<Session>,
+        slot: u32,
+    ) -> io::Result<Self> {
+        let slots =
+            join.ring_slots.clamp(*RING_SLOTS_RANGE.start(), *RING_SLOTS_RANGE.end()).next_power_of_two();
+        let size = round_up(RING_HEAD_LEN + u64::from(slots) * DESCRIPTOR_LEN, PAGE);
+        let header = SegmentHeader {
+            header_len: u32::try_from(RING_HEAD_LEN).unwrap_or(0),
+            rec_size: u32::try_from(DESCRIPTOR_LEN).unwrap_or(0),
+            ..SegmentHeader::new(SegmentKind::DescriptorRing, size, epoch, stream_uid)
+        };
+        let Segment { fd, map } = Segment::create("vms-ring", &header)?;
+        let inside = || io::Error::from(io::ErrorKind::InvalidInput);
+        let shape = map.bytes(64, 8).ok_or_else(inside)?;
+        if !shape.write_words(0, &[pair(slots, join.class as u32)]) {
+            return Err(inside());
+        }
+        let session_tail = session.tail(slot).ok_or_else(inside)?;
+        session_tail.store(0, Ordering::Relaxed);
+        Ok(Self {
+            session: Arc::clone(session),
+            join: *join,
+            next: [0; TRACKS_MAX],
+            gate: Gate::Entry,
+            backfill_until: 0,
+            filtered: 0,
+            pace: Pace::default(),
+            touched: false,
+            fd: Arc::new(fd),
+            slot,
+            slots: u64::from(slots),
+            tail: 0,
+            head: 0,
+            end: RingState::Ok,
+            head_word: session.head(slot).ok_or_else(inside)?,
+            tail_word: map.word64(128).ok_or_else(inside)?,
+            session_tail,
+            end_word: map.word32(192).ok_or_else(inside)?,
+            end_line: map.bytes(192, 64).ok_or_else(inside)?,
+            records: map.bytes(RING_HEAD_LEN, u64::from(slots) * DESCRIPTOR_LEN).ok_or_else(inside)?,
+        })
+    }
+
+    /// The ring's name.
+    pub fn id(&self) -> RingId {
+        RingId { session: self.session.number(), slot: self.slot }
+    }
+
+    /// The ring's descriptor, to be sent with ATTACHED.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
+    }
+
+    /// The session it belongs to.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// What the reader asked for.
+    pub fn join(&self) -> &Join {
+        &self.join
+    }
+
+    /// How the ring ended; [`RingState::Ok`] while it has not.
+    pub fn state(&self) -> RingState {
+        self.end
+    }
+
+    /// Records pushed so far.
+    pub fn pushed(&self) -> u64 {
+        self.tail
+    }
+
+    /// Whether units wait for room in the ring.
+    pub fn is_behind(&self) -> bool {
+        self.pace.due_ns.is_some()
+    }
+
+    /// Whether there is room for a record. Looks at the reader's head only when its checked copy says "full". A head
+    /// that lies is an eviction: [`RoomError::BadCursor`].
+    pub(crate) fn room(&mut self) -> Result<(), RoomError> {
+        if self.tail - self.head < self.slots {
+            return Ok(());
+        }
+        let claim = cursor::observe_head(&self.head_word);
+        if claim < self.head || claim > self.tail {
+            return Err(RoomError::BadCursor);
+        }
+        let moved = claim > self.head;
+        self.head = claim;
+        if moved { Ok(()) } else { Err(RoomError::Full) }
+    }
+
+    /// The newest head that was checked.
+    pub(crate) fn checked_head(&self) -> u64 {
+        self.head
+    }
+
+    /// Puts a record into the ring. The caller has checked [`ReaderRing::room`].
+    pub(crate) fn push(&mut self, mut d: Descriptor) {
+        d.filtered = self.filtered;
+        if d.seq <= self.backfill_until {
+            d.flags |= crate::layout::Flags::BACKFILL.0;
+        }
+        let at = (self.tail & (self.slots - 1)) * DESCRIPTOR_LEN;
+        let written = self.records.write_words(at, &d.to_words());
+        debug_assert!(written, "the remainder by the slots is inside of the records");
+        self.tail += 1;
+        cursor::publish_tail(&self.tail_word, self.tail);
+        self.session_tail.store(crate::layout::low(self.tail), Ordering::Release);
+        self.touched = true;
+    }
+
+    /// Ends the ring: final counts first, then the state, so that who sees the state sees the counts.
+    pub(crate) fn finish(&mut self, state: RingState, reason: EndReason, last_seq: u64) {
+        if self.end != RingState::Ok {
+            return;
+        }
+        self.end = state;
+        let line = [pair(RingState::Ok as u32, reason as u32), last_seq, self.filtered];
+        let written = self.end_line.write_words(0, &line);
+        debug_assert!(written, "the line has 64 bytes");
+        self.end_word.store(state as u32, Ordering::Release);
+        self.pace.caught_up();
+        self.session.note_change();
+        self.touched = true;
+    }
+}
+
+/// Why there is no room in a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomError {
+    /// The reader has not read what it has.
+    Full,
+    /// The reader's head is not between its last checked value and the tail.
+    BadCursor,
+}

@@ -1,0 +1,103 @@
+//! A session: what one reader connection shares with all threads that produce for it.
+//!
+//! The bell is the only word that several producing threads write; each adds to it once a turn in which it touched the session.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::cursor::{self, Add, AtomicU32, AtomicU64, Ordering, Store};
+use crate::layout::{CURSOR_HEAD_LEN, PAGE, SESSION_HEAD_LEN, SESSION_SLOTS_MAX, SegmentHeader, SegmentKind};
+use crate::map::{ReadWrite, Word};
+use crate::position::round_up;
+use crate::segment::Segment;
+
+/// A session's shared segments, seen from the producer.
+#[derive(Debug)]
+pub struct Session {
+    number: u64,
+    slots: u32,
+    segment: Segment,
+    cursor: Segment,
+    bell: Word<AtomicU32, ReadWrite>,
+    state_gen: Word<AtomicU32, ReadWrite>,
+    parked: Word<AtomicU32, ReadWrite>,
+}
+
+impl Session {
+    /// Makes a session with room for `slots` attached streams (at least 1, at most [`SESSION_SLOTS_MAX`]).
+    ///
+    /// `number` is the caller's name of the session: two sessions that live at once have different ones.
+    ///
+    /// # Errors
+    /// What the system says: no memory, no descriptors.
+    pub fn create(number: u64, epoch: u64, slots: u32) -> io::Result<Arc<Self>> {
+        let slots = slots.clamp(1, SESSION_SLOTS_MAX);
+        let header = |kind, head_len: u64, word: u32| {
+            let size = round_up(head_len + u64::from(slots) * u64::from(word), PAGE);
+            let header_len = u32::try_from(head_len).unwrap_or(0);
+            SegmentHeader { header_len, rec_size: word, ..SegmentHeader::new(kind, size, epoch, 0) }
+        };
+        let segment = Segment::create("vms-session", &header(SegmentKind::Session, SESSION_HEAD_LEN, 4))?;
+        let cursor =
+            Segment::create_cursor("vms-cursor", &header(SegmentKind::SessionCursor, CURSOR_HEAD_LEN, 8))?;
+        let word = |offset| segment.map.word32(offset).ok_or(io::ErrorKind::InvalidData);
+        word(64)?.store(slots, Ordering::Relaxed);
+        let (bell, state_gen) = (word(128)?, word(132)?);
+        let parked = cursor.map.word32(128).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked }))
+    }
+
+    /// The caller's name of the session.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Streams that can be attached at once.
+    pub fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// The descriptors that WELCOME carries: session, session cursor.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.segment.fd(), self.cursor.fd()]
+    }
+
+    /// Rings the bell; true when the reader sleeps and [`Session::wake`] is due.
+    #[must_use]
+    pub fn ring_bell(&self) -> bool {
+        cursor::ring_bell(&self.bell, &self.parked)
+    }
+
+    /// Wakes the reader by a system call (5–6 µs when it sleeps).
+    pub fn wake(&self) {
+        self.bell.futex_wake();
+    }
+
+    /// The bell's address, for `FUTEX_WAKE` by io_uring: `FUTEX2_SIZE_U32`, mask `u32::MAX`, one waiter, not private.
+    /// Valid as long as the session.
+    pub fn bell_address(&self) -> *const u32 {
+        self.bell.address()
+    }
+
+    /// Announces that a state, configuration or timeline changed. The bell is rung after.
+    pub(crate) fn note_change(&self) {
+        self.state_gen.fetch_add(1, Ordering::Release);
+    }
+
+    /// The reader's `heads[slot]`: a claim.
+    pub(crate) fn head(&self, slot: u32) -> Option<Word<AtomicU64, ReadWrite>> {
+        self.within(slot)?;
+        self.cursor.map.word64(CURSOR_HEAD_LEN + u64::from(slot) * 8)
+    }
+
+    /// `tails[slot]`.
+    pub(crate) fn tail(&self, slot: u32) -> Option<Word<AtomicU32, ReadWrite>> {
+        self.within(slot)?;
+        self.segment.map.word32(SESSION_HEAD_LEN + u64::from(slot) * 4)
+    }
+
+    fn within(&self, slot: u32) -> Option<()> {
+        (slot < self.slots).then_some(())
+    }
+}

@@ -1,0 +1,165 @@
+//! One reader's connection: its socket, the protocol's state, and which stream each slot reads.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use ring_abi::handshake::{Encoded, Hello, MESSAGE_LEN_MAX, RefusalCode};
+use ring_abi::producer::{RingId, Session};
+use ring_abi::server::{self, Received};
+use ring_abi::socket;
+
+use super::{Completion, Limits, PendingAttach, Request};
+use crate::ids::{StreamId, StreamUid};
+
+/// Longest bell interval granted, µs.
+const BELL_INTERVAL_MAX_US: u32 = 100_000;
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    number: u64,
+    /// `None` once the reader has gone; slots may still wait for their shards.
+    socket: Option<OwnedFd>,
+    protocol: server::Connection,
+    streams: BTreeMap<u32, StreamUid>,
+}
+
+impl Connection {
+    /// A connection that was just accepted. `number` is never used again.
+    pub(super) fn new(number: u64, socket: OwnedFd) -> Self {
+        Self { number, socket: Some(socket), protocol: server::Connection::new(), streams: BTreeMap::new() }
+    }
+
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether nothing of it is left: the reader has gone and every shard let go.
+    pub(super) fn is_over(&self) -> bool {
+        self.socket.is_none() && self.protocol.occupied().next().is_none()
+    }
+
+    /// Takes one packet from the socket; requests for the control layer go to `out`.
+    pub(super) fn readable(&mut self, limits: &Limits, daemon_epoch: u64, out: &mut Vec<Request>) -> Fate {
+        let Some(socket) = &self.socket else { return Fate::Ended };
+        let mut buffer = [0u8; MESSAGE_LEN_MAX];
+        let len = match socket::receive(socket, &mut buffer, false) {
+            // Descriptors that a reader sends are closed by dropping them here.
+            Ok(packet) => packet.len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Open,
+            Err(_) => 0,
+        };
+        if len == 0 {
+            return Fate::Ended;
+        }
+        match self.protocol.receive(buffer.get(..len).unwrap_or(&[])) {
+            Received::Reply(reply) => self.send(&reply, &[]),
+            Received::Violation(reply) => {
+                self.send(&reply, &[]);
+                Fate::Ended
+            }
+            Received::Request(server::Request::Bye) => Fate::Ended,
+            Received::Request(server::Request::Hello(hello)) => self.hello(&hello, limits, daemon_epoch),
+            Received::Request(server::Request::Attach { slot, attach }) => {
+                self.attach(slot, attach.stream.as_str(), &attach, out)
+            }
+            Received::Request(server::Request::Detach { slot }) => self.detach(slot, out),
+        }
+    }
+
+    /// The reader has gone: what it still has is to be detached.
+    pub(super) fn end(&mut self, out: &mut Vec<Request>) {
+        self.socket = None;
+        self.protocol.abandon();
+        out.extend(
+            self.streams.iter().map(|(&slot, &stream)| Request::Detach { ring: self.ring(slot), stream }),
+        );
+        // A slot without a stream still waits for its attach; `complete` detaches it when the answer comes.
+        self.streams.clear();
+    }
+
+    /// Passes the control layer's answer on to the reader, if it is still there.
+    pub(super) fn complete(&mut self, completion: Completion, out: &mut Vec<Request>) -> Fate {
+        match completion {
+            Completion::Attached { ring, stream, epoch, joined, stream_fd, ring_fd } => {
+                let reply = self.protocol.attached(ring.slot, stream.0, epoch, joined);
+                if self.socket.is_none() || reply.is_none() {
+                    out.push(Request::Detach { ring, stream });
+                    return Fate::Open;
+                }
+                self.streams.insert(ring.slot, stream);
+                reply.map_or(Fate::Open, |reply| self.send(&reply, &[stream_fd.as_fd(), ring_fd.as_fd()]))
+            }
+            Completion::Refused { ring, code, text } => {
+                let reply = self.protocol.refused(ring.slot, code, &text);
+                reply.map_or(Fate::Open, |reply| self.send(&reply, &[]))
+            }
+            Completion::Detached { ring } => {
+                let reply = self.protocol.detached(ring.slot);
+                reply.map_or(Fate::Open, |reply| self.send(&reply, &[]))
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: &Hello, limits: &Limits, daemon_epoch: u64) -> Fate {
+        let slots = hello.slots.clamp(1, limits.slots_max);
+        let Ok(session) = Session::create(self.number, daemon_epoch, slots) else {
+            let reply =
+                self.protocol.refuse_session(RefusalCode::Unavailable, "out of memory or descriptors");
+            self.send(&reply, &[]);
+            return Fate::Ended;
+        };
+        let interval = hello.bell_interval_us.min(BELL_INTERVAL_MAX_US);
+        let reply = self.protocol.welcome(Arc::clone(&session), daemon_epoch, interval);
+        self.send(&reply, &session.fds())
+    }
+
+    fn attach(
+        &mut self,
+        slot: u32,
+        stream: &str,
+        attach: &ring_abi::handshake::Attach,
+        out: &mut Vec<Request>,
+    ) -> Fate {
+        let (Ok(stream), Some(session)) = (StreamId::new(stream), self.protocol.session()) else {
+            let reply = self.protocol.refused(slot, RefusalCode::UnknownStream, "no stream has such an id");
+            return reply.map_or(Fate::Open, |reply| self.send(&reply, &[]));
+        };
+        let session = Arc::clone(session);
+        out.push(Request::Attach(PendingAttach {
+            ring: self.ring(slot),
+            stream,
+            join: attach.join,
+            session,
+        }));
+        Fate::Open
+    }
+
+    fn detach(&mut self, slot: u32, out: &mut Vec<Request>) -> Fate {
+        if let Some(stream) = self.streams.remove(&slot) {
+            out.push(Request::Detach { ring: self.ring(slot), stream });
+        }
+        Fate::Open
+    }
+
+    fn ring(&self, slot: u32) -> RingId {
+        RingId { session: self.number, slot }
+    }
+
+    /// Sends without waiting: a reader that does not read its answers is given up.
+    fn send(&self, packet: &Encoded, fds: &[BorrowedFd<'_>]) -> Fate {
+        let Some(socket) = &self.socket else { return Fate::Open };
+        match socket::send(socket, packet.as_bytes(), fds, false) {
+            Ok(()) => Fate::Open,
+            Err(_) => Fate::Ended,
+        }
+    }
+}

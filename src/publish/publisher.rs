@@ -1,0 +1,267 @@
+//! One stream's writer: the sink of its depacketiser, in shared memory.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ring_abi::layout::{self, CONFIG_DATA_MAX, Flags, RingState, StreamState};
+use ring_abi::producer::{
+    Configuration, ConfigureError, Joined, Producer, ReaderRing, RingId, TrackSpec, Unit, UnitError,
+};
+
+use super::TouchedSessions;
+use crate::codec::{
+    AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, ParameterSets,
+    UnitFlags,
+};
+use crate::ids::StreamUid;
+use crate::time::Mono;
+
+/// The stream's only track so far: video.
+const VIDEO: usize = 0;
+
+/// What a stream has published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Units committed.
+    pub units: u64,
+    /// Of these, keyframes.
+    pub keyframes: u64,
+    /// Payload bytes committed.
+    pub bytes: u64,
+    /// Units refused because they, or their number of NAL units, were too large.
+    pub units_too_large: u64,
+    /// Parameter sets refused because they were too large.
+    pub configs_too_large: u64,
+    /// Sequence number of the newest unit.
+    pub last_seq: u64,
+    /// Time between the oldest and the newest retained unit, ns.
+    pub retained_ns: u64,
+    /// Readers attached, without evicted ones.
+    pub readers: u32,
+    /// Readers of these that have not been given all there is.
+    pub readers_behind: u32,
+    /// Readers evicted since the stream was set up.
+    pub evicted: u64,
+}
+
+/// Writes one stream's units into its segment and feeds its readers.
+#[derive(Debug)]
+pub struct Publisher {
+    producer: Producer,
+    now: Mono,
+    /// Payload bytes of the open unit.
+    open_len: u64,
+    units: u64,
+    keyframes: u64,
+    bytes: u64,
+    units_too_large: u64,
+    configs_too_large: u64,
+    /// Evicted readers that were detached since.
+    evicted_gone: u64,
+}
+
+impl Publisher {
+    /// Makes the stream's segment with an arena of `arena_len` bytes and touches all of it: milliseconds, so not in a turn.
+    ///
+    /// `epoch` is a random number, new for each incarnation of the stream.
+    ///
+    /// # Errors
+    /// `InvalidInput` unless `arena_len` is a power of two of at least 64 KiB; else what the system says.
+    pub fn create(uid: StreamUid, epoch: u64, arena_len: usize) -> io::Result<Self> {
+        let producer = Producer::create(uid.0, epoch, &[TrackSpec::video(arena_len as u64)])?;
+        Ok(Self {
+            producer,
+            now: Mono::default(),
+            open_len: 0,
+            units: 0,
+            keyframes: 0,
+            bytes: 0,
+            units_too_large: 0,
+            configs_too_large: 0,
+            evicted_gone: 0,
+        })
+    }
+
+    /// The stream.
+    pub fn uid(&self) -> StreamUid {
+        StreamUid(self.producer.uid())
+    }
+
+    /// The incarnation's random number.
+    pub fn epoch(&self) -> u64 {
+        self.producer.epoch()
+    }
+
+    /// The segment's descriptor, to be sent to readers.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        self.producer.fd()
+    }
+
+    /// Tells the time of the turn. Units are stamped with it.
+    pub fn set_now(&mut self, now: Mono) {
+        self.now = now;
+    }
+
+    /// Sets what readers see of the stream, with the daemon's number of the reason (0 for none).
+    pub fn set_state(&mut self, state: StreamState, reason: u32) {
+        self.producer.heartbeat(self.now.as_nanos());
+        self.producer.set_state(state, reason);
+    }
+
+    /// Takes a reader in and gives it what it is entitled to so far.
+    pub fn attach(&mut self, ring: ReaderRing) -> Joined {
+        self.producer.attach(ring, self.now.as_nanos())
+    }
+
+    /// Lets a reader go. The ring is given back to be dropped on another thread: unmapping takes a system call.
+    pub fn detach(&mut self, id: RingId) -> Option<ReaderRing> {
+        let ring = self.producer.detach(id)?;
+        self.evicted_gone += u64::from(ring.state() == RingState::Evicted);
+        Some(ring)
+    }
+
+    /// Gives readers that were behind what they have room for; when to call again.
+    pub fn feed(&mut self) -> Option<Mono> {
+        self.producer.feed(self.now.as_nanos()).map(Mono)
+    }
+
+    /// When [`Publisher::feed`] is due; `None` while no reader is behind.
+    pub fn poll_timeout(&self) -> Option<Mono> {
+        self.producer.next_feed().map(Mono)
+    }
+
+    /// Adds the sessions that were written for since the last call to `touched`. They must be rung within the turn.
+    pub fn take_touched(&mut self, touched: &mut TouchedSessions) {
+        self.producer.take_touched(|session| touched.insert(session));
+    }
+
+    /// Ends the stream. Readers that are behind go on with what is retained: keep feeding until
+    /// [`Publisher::is_drained`], or drop the publisher to end them at once.
+    pub fn close(&mut self, reason: u32) {
+        self.producer.close(reason, self.now.as_nanos());
+    }
+
+    /// Whether every reader has had all it can have.
+    pub fn is_drained(&self) -> bool {
+        self.producer.is_drained()
+    }
+
+    /// What was published so far.
+    pub fn counters(&self) -> Counters {
+        let rings = self.producer.readers();
+        let count =
+            |state| u32::try_from(rings.iter().filter(|r| r.state() == state).count()).unwrap_or(u32::MAX);
+        let behind = rings.iter().filter(|r| r.is_behind()).count();
+        Counters {
+            units: self.units,
+            keyframes: self.keyframes,
+            bytes: self.bytes,
+            units_too_large: self.units_too_large,
+            configs_too_large: self.configs_too_large,
+            last_seq: self.producer.last_seq(),
+            retained_ns: self.producer.retained_ns(VIDEO),
+            readers: count(RingState::Ok),
+            readers_behind: u32::try_from(behind).unwrap_or(u32::MAX),
+            evicted: self.evicted_gone + u64::from(count(RingState::Evicted)),
+        }
+    }
+
+    fn limit(&self) -> usize {
+        usize::try_from(self.producer.unit_limit(VIDEO)).unwrap_or(usize::MAX)
+    }
+}
+
+impl AccessUnitSink for Publisher {
+    fn begin(&mut self) {
+        self.open_len = 0;
+        self.producer.begin(VIDEO);
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        match self.producer.append(VIDEO, bytes) {
+            Ok(()) => {
+                self.open_len += bytes.len() as u64;
+                Ok(())
+            }
+            Err(UnitError::NotOpen) => Err(AppendError::NotOpen),
+            Err(UnitError::TooLarge { .. } | UnitError::TooManyNals { .. }) => {
+                self.units_too_large += 1;
+                Err(AppendError::TooLarge { limit: self.limit() })
+            }
+        }
+    }
+
+    fn commit(&mut self, unit: &AccessUnit<'_>) -> Result<(), CommitError> {
+        match self.producer.commit(VIDEO, &ring_unit(unit), unit.nal_ends, self.now.as_nanos()) {
+            Ok(_) => {
+                self.units += 1;
+                self.keyframes += u64::from(unit.flags.contains(UnitFlags::KEY));
+                self.bytes += self.open_len;
+                Ok(())
+            }
+            Err(UnitError::NotOpen) => Err(CommitError::NotOpen),
+            Err(UnitError::TooLarge { .. } | UnitError::TooManyNals { .. }) => {
+                self.units_too_large += 1;
+                Err(CommitError::TooLarge { limit: self.limit() })
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        self.producer.abort(VIDEO);
+    }
+
+    fn configure(&mut self, sets: &ParameterSets<'_>) -> Result<ConfigId, ConfigError> {
+        let configuration = Configuration {
+            codec: match sets.codec {
+                Codec::H264 => layout::Codec::H264,
+                Codec::H265 => layout::Codec::H265,
+            },
+            data: sets.annex_b,
+            profile: sets.profile.into(),
+            level: sets.level.into(),
+            width: sets.width,
+            height: sets.height,
+            frame_rate: sets.frame_rate,
+        };
+        self.producer.configure(VIDEO, &configuration).map(ConfigId).map_err(|error| {
+            self.configs_too_large += 1;
+            match error {
+                ConfigureError::TooLarge { len } => ConfigError::TooLarge { len, limit: CONFIG_DATA_MAX },
+                ConfigureError::NoTrack => ConfigError::TooLarge { len: sets.annex_b.len(), limit: 0 },
+            }
+        })
+    }
+}
+
+fn ring_unit(unit: &AccessUnit<'_>) -> Unit {
+    Unit {
+        flags: Flags(unit.flags.0),
+        config_id: unit.config.map_or(0, |id| id.0),
+        media_ticks: unit.media_ticks,
+        timeline: unit.timeline,
+        lost_packets: unit.lost_packets,
+        recv_mono_ns: unit.received.as_nanos(),
+        wall_utc_ns: unit.wall.0,
+        wall_err_us: unit.wall_error_us,
+        clock_source: unit.clock_source as u8,
+        rtp_ts: unit.rtp_timestamp,
+        ssrc: unit.ssrc,
+        first_rtp_seq: unit.first_rtp_sequence,
+        last_rtp_seq: unit.last_rtp_sequence,
+        duration_ticks: 0,
+    }
+}
+
+// The sink's flag bits are the ABI's.
+const _: () = {
+    assert!(UnitFlags::KEY.0 == Flags::KEY.0 && UnitFlags::RECOVERY_POINT.0 == Flags::RECOVERY_POINT.0);
+    assert!(UnitFlags::DISCONT.0 == Flags::DISCONT.0 && UnitFlags::DAMAGED.0 == Flags::DAMAGED.0);
+    assert!(
+        UnitFlags::CONFIG_CHANGED.0 == Flags::CONFIG_CHANGED.0 && UnitFlags::NON_REF.0 == Flags::NON_REF.0
+    );
+    assert!(UnitFlags::TS_ESTIMATED.0 == Flags::TS_ESTIMATED.0);
+    assert!(crate::limits::NALS_PER_UNIT_MAX <= layout::NALS_PER_UNIT_MAX);
+    assert!(crate::limits::PARAMETER_SETS_LEN_MAX <= CONFIG_DATA_MAX);
+};
