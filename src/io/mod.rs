@@ -28,6 +28,7 @@ use std::io;
 pub use probe::{ProbeError, probe};
 pub use rustix::io::Errno;
 pub use uring::{Config, RecvBuf, SetupError, Uring};
+pub(crate) use waker::pair as wake_pair;
 pub use waker::{WakeSource, Waker};
 
 /// Names one connection of one back end; never used twice.
