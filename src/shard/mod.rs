@@ -13,6 +13,7 @@ mod command;
 mod deadlines;
 mod events;
 mod handle;
+mod inbox;
 mod line;
 mod pacing;
 mod stream;

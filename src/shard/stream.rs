@@ -4,17 +4,16 @@
 //! All calls into the camera and the publisher are made here, and each is caught when it panics: the stream starts
 //! anew, and if even that panics, it stays down until it is removed.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::command::{Event, NewStream, StreamStats};
 use super::events::EventSender;
+use super::inbox::{HoldBack, Inbox};
 use crate::codec::AccessUnitSink;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
 use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
-use crate::limits::{STREAM_BUFFERS_MAX, STREAM_BYTES_PER_TURN};
 use crate::publish::{Publisher, ReaderRing, RingId, StreamState, TouchedSessions};
 use crate::time::{Mono, Now};
 
@@ -50,21 +49,6 @@ pub(super) struct Stream {
     linger_until: Option<Mono>,
     /// Starting anew after a panic failed too.
     is_broken: bool,
-}
-
-/// Received bytes that exceed the stream's share of a turn.
-#[derive(Debug, Default)]
-struct Inbox {
-    buffers: VecDeque<RecvBuf>,
-    /// Bytes of the first buffer that were worked on.
-    done: usize,
-    /// How the connection ended behind these bytes.
-    end: Option<CloseReason>,
-    /// Bytes that may still be worked on in `turn`.
-    share: usize,
-    turn: u64,
-    /// The connection was told to stop receiving.
-    is_paused: bool,
 }
 
 impl Stream {
@@ -142,7 +126,7 @@ impl Stream {
         if self.connection != Some(token) {
             return false;
         }
-        self.inbox.buffers.push_back(buffer);
+        self.inbox.push(buffer);
         self.work(around);
         self.hold_back(around);
         self.inbox.is_waiting()
@@ -160,7 +144,7 @@ impl Stream {
         if self.connection != Some(token) {
             return false;
         }
-        self.inbox.end = Some(reason);
+        self.inbox.end(reason);
         self.work(around);
         self.inbox.is_waiting()
     }
@@ -252,24 +236,16 @@ impl Stream {
     fn work(&mut self, around: &mut Surroundings<'_>) {
         let connection = self.connection;
         self.inbox.renew_share(around.turn);
-        while self.inbox.share > 0
-            && let Some(buffer) = self.inbox.buffers.pop_front()
-        {
-            let start = std::mem::take(&mut self.inbox.done);
-            let end = buffer.len().min(start + self.inbox.share);
-            self.inbox.share -= end - start;
-            if let Some(bytes) = buffer.get(start..end) {
+        while let Some((buffer, range)) = self.inbox.take() {
+            if let Some(bytes) = buffer.get(range.clone()) {
                 self.call(around, |camera, publisher, now| camera.on_bytes(now, bytes, publisher));
             }
             // The camera may have left the connection upon these bytes, even for another one; the rest is void then.
-            if end < buffer.len() && self.connection == connection {
-                self.inbox.done = end;
-                self.inbox.buffers.push_front(buffer);
+            if self.connection == connection {
+                self.inbox.put_back(buffer, range.end);
             }
         }
-        if self.inbox.buffers.is_empty()
-            && let Some(reason) = self.inbox.end.take()
-        {
+        if let Some(reason) = self.inbox.take_end() {
             self.connection = None;
             self.call(around, |camera, publisher, now| camera.on_closed(now, peer_close(reason), publisher));
         }
@@ -278,13 +254,10 @@ impl Stream {
     /// Stops receiving while too many buffers wait here, which others need.
     fn hold_back(&mut self, around: &mut Surroundings<'_>) {
         let Some(token) = self.connection else { return };
-        let is_full = self.inbox.buffers.len() >= STREAM_BUFFERS_MAX;
-        if is_full && !self.inbox.is_paused {
-            self.inbox.is_paused = true;
-            around.io.pause(token);
-        } else if self.inbox.is_paused && self.inbox.buffers.is_empty() {
-            self.inbox.is_paused = false;
-            around.io.resume(token);
+        match self.inbox.hold_back() {
+            Some(HoldBack::Pause) => around.io.pause(token),
+            Some(HoldBack::Resume) => around.io.resume(token),
+            None => {}
         }
     }
 
@@ -376,25 +349,6 @@ impl Stream {
     }
 }
 
-impl Inbox {
-    fn is_waiting(&self) -> bool {
-        !self.buffers.is_empty() || self.end.is_some()
-    }
-
-    /// The first time in a turn, the stream gets its share of it.
-    const fn renew_share(&mut self, turn: u64) {
-        if self.turn != turn {
-            self.turn = turn;
-            self.share = STREAM_BYTES_PER_TURN;
-        }
-    }
-
-    /// Empties it. What was used of this turn's share stays used.
-    fn clear(&mut self) {
-        *self = Self { share: self.share, turn: self.turn, ..Self::default() };
-    }
-}
-
 /// Tells the readers what state the stream is in.
 fn show_state(publisher: &mut Publisher, status: &Status) {
     let state = match status.state {
@@ -445,6 +399,7 @@ mod tests {
     use super::*;
     use crate::ingest::{CameraConfig, Policy};
     use crate::io::{self, Config};
+    use crate::limits::STREAM_BYTES_PER_TURN;
     use crate::rtsp::CameraUrl;
     use ringbuf::traits::{Consumer, Split};
     use ringbuf::{HeapCons, HeapRb};
@@ -501,20 +456,20 @@ mod tests {
         let (mut turn, mut done, mut pauses) = (1, 0, 0);
         while stream.connection().is_some() {
             // One turn, until the stream has had its share of it and holds what it may hold.
-            while !stream.inbox.is_paused && stream.connection().is_some() {
+            while !stream.inbox.is_paused() && stream.connection().is_some() {
                 world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
                 world.deliver(&mut stream, token, turn);
             }
-            let worked = STREAM_BYTES_PER_TURN - stream.inbox.share;
+            let worked = STREAM_BYTES_PER_TURN - stream.inbox.share();
             done += worked;
-            if stream.inbox.is_paused {
+            if stream.inbox.is_paused() {
                 assert_eq!(worked, STREAM_BYTES_PER_TURN);
                 pauses += 1;
             }
             turn += 1;
             let around = &mut Surroundings { turn, ..world.around() };
             stream.go_on(around);
-            assert!(stream.connection().is_none() || !stream.inbox.is_paused, "it receives again");
+            assert!(stream.connection().is_none() || !stream.inbox.is_paused(), "it receives again");
         }
         flood.join().unwrap().unwrap();
         assert!(pauses >= 2, "{pauses} pauses");

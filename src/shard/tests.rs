@@ -4,14 +4,21 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use ring_abi::join::Join;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy, Reason, State, Status};
 use crate::io;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, ReaderRing, Session};
 use crate::rtsp::CameraUrl;
+
+const EPOCH: u64 = 77;
+
+const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
+    a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;\
+    sprop-parameter-sets=Z0LAHtkA2D3n4QAAAwABAAADADIPFi5I,aMuMsg==\r\na=control:t0\r\n";
 
 #[test]
 fn a_refused_camera_is_told_of() {
@@ -76,6 +83,48 @@ fn a_restart_does_not_wait_for_the_back_off() {
 }
 
 #[test]
+fn access_units_reach_a_reader() {
+    let mut shard = Running::new();
+    let peer = Peer::new();
+    shard.add(1, &peer.url());
+    let mut camera = peer.accept();
+    camera.play();
+    let reader = Session::create(1, 1, 4).unwrap();
+    let ring = ReaderRing::create(1, EPOCH, &Join::default(), &reader, 0).unwrap();
+    let id = ring.id();
+    shard.send(Command::Attach { uid: StreamUid(1), ring: Box::new(ring) });
+    let attached = shard.until(|event| matches!(event, Event::Attached { .. }));
+    assert!(matches!(attached, Event::Attached { ring, joined, .. } if ring == id && joined.last_seq == 0));
+    for number in 0..50 {
+        camera.send_unit(number);
+    }
+    shard.status(1, |status| status.state == State::Streaming);
+    let told =
+        shard.until(|event| matches!(event, Event::Stats { stats, .. } if stats.published.units == 50));
+    let Event::Stats { stats, .. } = told else { unreachable!() };
+    assert_eq!(
+        (stats.published.keyframes, stats.published.readers, stats.published.readers_behind),
+        (1, 1, 0)
+    );
+    assert_eq!((stats.camera.units, stats.camera.lost_packets, stats.camera.packets), (50, 0, 50));
+    shard.send(Command::Detach { uid: StreamUid(1), ring: id });
+    let detached = shard.until(|event| matches!(event, Event::Detached { .. }));
+    assert!(matches!(detached, Event::Detached { ring: Some(ring), .. } if ring.id() == id));
+}
+
+#[test]
+fn readers_of_a_stream_that_is_gone_are_answered() {
+    let mut shard = Running::new();
+    let reader = Session::create(1, 1, 4).unwrap();
+    let ring = ReaderRing::create(7, EPOCH, &Join::default(), &reader, 0).unwrap();
+    let id = ring.id();
+    shard.send(Command::Attach { uid: StreamUid(7), ring: Box::new(ring) });
+    shard.send(Command::Detach { uid: StreamUid(7), ring: id });
+    shard.until(|event| matches!(event, Event::NotAttached { ring, .. } if ring.id() == id));
+    shard.until(|event| matches!(event, Event::Detached { ring: None, .. }));
+}
+
+#[test]
 fn counters_come_by_themselves() {
     let mut shard = Running::new();
     shard.add(1, "rtsp://127.0.0.1:9/x");
@@ -124,7 +173,7 @@ impl Running {
             id: StreamId::new(&format!("cam-{uid}")).unwrap(),
             camera: CameraConfig { url, credentials, policy: Policy::default() },
             seed: uid,
-            publisher: Box::new(Publisher::create(StreamUid(uid), 1, 64 * 1024).unwrap()),
+            publisher: Box::new(Publisher::create(StreamUid(uid), EPOCH, 1024 * 1024).unwrap()),
         })));
     }
 
@@ -163,7 +212,7 @@ impl Running {
 }
 
 /// Closes without a reset: everything that was sent has been read.
-fn hang_up(mut session: Session) {
+fn hang_up(mut session: Rtsp) {
     session.request();
 }
 
@@ -173,7 +222,7 @@ struct Peer {
     address: SocketAddr,
 }
 
-struct Session {
+struct Rtsp {
     stream: TcpStream,
     reader: BufReader<TcpStream>,
 }
@@ -189,14 +238,14 @@ impl Peer {
         format!("rtsp://{}/x", self.address)
     }
 
-    fn accept(&self) -> Session {
+    fn accept(&self) -> Rtsp {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        Session { reader: BufReader::new(stream.try_clone().unwrap()), stream }
+        Rtsp { reader: BufReader::new(stream.try_clone().unwrap()), stream }
     }
 }
 
-impl Session {
+impl Rtsp {
     /// One request, to its empty line.
     fn request(&mut self) -> String {
         let mut request = String::new();
@@ -204,5 +253,41 @@ impl Session {
             assert_ne!(self.reader.read_line(&mut request).unwrap(), 0, "closed after {request:?}");
         }
         request
+    }
+
+    /// Answers everything up to PLAY.
+    fn play(&mut self) {
+        loop {
+            let request = self.request();
+            let sequence = request.lines().find(|line| line.starts_with("CSeq")).unwrap().to_owned();
+            let method = request.split(' ').next().unwrap().to_owned();
+            let (header, body) = match method.as_str() {
+                "DESCRIBE" => ("Content-Type: application/sdp\r\n", SDP),
+                "SETUP" => ("Session: 1\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n", ""),
+                _ => ("Session: 1\r\n", ""),
+            };
+            let len = body.len();
+            write!(
+                self.stream,
+                "RTSP/1.0 200 OK\r\n{sequence}\r\n{header}Content-Length: {len}\r\n\r\n{body}"
+            )
+            .unwrap();
+            if method == "PLAY" {
+                return;
+            }
+        }
+    }
+
+    /// One access unit in one packet: the first an IDR picture, the others not.
+    fn send_unit(&mut self, number: u16) {
+        let nal = if number == 0 { 0x65 } else { 0x41 };
+        let mut packet = vec![0x80, 0x80 | 96];
+        packet.extend(number.to_be_bytes());
+        packet.extend((u32::from(number) * 3600).to_be_bytes());
+        packet.extend([0, 0, 0, 9, nal, 0x88]);
+        packet.extend([0x5A; 1000]);
+        let len = u16::try_from(packet.len()).unwrap();
+        self.stream.write_all(&[b'$', 0, len.to_be_bytes()[0], len.to_be_bytes()[1]]).unwrap();
+        self.stream.write_all(&packet).unwrap();
     }
 }
