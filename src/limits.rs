@@ -61,6 +61,8 @@ pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
 pub const STREAMS_MAX: usize = 4096;
 /// Received bytes of one stream worked on in one turn; the rest waits for the next.
 pub const STREAM_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Receive buffers one stream may keep for its next turn before its connection is paused: others need them too.
+pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Commands a shard takes in one turn.
 pub const COMMANDS_PER_TURN: usize = 64;
 /// Commands that may wait for one shard.

@@ -1,1 +1,158 @@
-//! (in work)
+//! Sockets and receive buffers: all that the daemon asks of the kernel on the data path.
+//!
+//! ```text
+//!            connect · send · pause · resume · close          wait
+//!  shard ───────────────────────────────────────────▶ back end ───▶ kernel
+//!    ▲                                                   │
+//!    └──── Connected · Received(RecvBuf) · Closed ◀──────┘  next_completion, until `None`
+//! ```
+//! A back end is a plain struct that belongs to one thread. [`Uring`] is the one there is; what follows is what a
+//! second one (epoll) has to keep, and nothing in it names io_uring:
+//!
+//! - A connection is named by a [`Token`]. A token is never used twice: after [`Completion::Closed`],
+//!   [`Completion::ConnectFailed`] or a call of `close`, no completion carries it and calls with it do nothing.
+//! - The bytes of one connection come in order and none are lost while it lives, however few buffers are free.
+//! - Received bytes stay in the back end's buffer, a [`RecvBuf`], until that is dropped; dropping gives it back.
+//! - `send` copies into a bounded outbox and never blocks. `wait` is the only call that may sleep.
+//! - Nothing here reads a clock: `wait` is told how long it may sleep.
+//!
+//! [`probe`] says whether this machine lets a program use [`Uring`], and if not, what to do about it.
+
+mod probe;
+mod socket;
+mod uring;
+mod waker;
+
+use std::io;
+
+pub use probe::{ProbeError, probe};
+pub use rustix::io::Errno;
+pub use uring::{Config, RecvBuf, SetupError, Uring};
+pub(crate) use waker::pair as wake_pair;
+pub use waker::{WakeSource, Waker};
+
+/// Names one connection of one back end; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token {
+    /// Which slot, from 0. Slots are reused, so a table by index holds at most [`Config::sockets_max`] entries.
+    pub index: u32,
+    /// Which use of the slot.
+    pub generation: u32,
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Completion {
+    /// The connection is up; bytes may follow.
+    Connected(Token),
+    /// The connection did not come up. The token is dead.
+    ConnectFailed(Token, ConnectError),
+    /// Bytes came, at least one.
+    Received(Token, RecvBuf),
+    /// The connection ended from outside. The token is dead.
+    Closed(Token, CloseReason),
+    /// Somebody called [`Waker::wake`].
+    Woken,
+}
+
+/// Why a connection did not come up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// the host refused the connection
+    #[error("the host refused the connection")]
+    Refused,
+    /// the host did not answer
+    #[error("the host did not answer")]
+    TimedOut,
+    /// the network refused: no route, denied, reset while connecting
+    #[error("the network refused: {0}")]
+    Network(Errno),
+    /// all of the back end's slots are taken
+    #[error("all {sockets_max} sockets of this shard are in use")]
+    SocketsExhausted {
+        /// How many there are.
+        sockets_max: u32,
+    },
+    /// the machine gave no socket
+    #[error("no socket could be opened: {0}")]
+    Socket(Errno),
+}
+
+impl ConnectError {
+    /// What the kernel's answer to `connect(2)` means.
+    const fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::CONNREFUSED => Self::Refused,
+            Errno::TIMEDOUT => Self::TimedOut,
+            other => Self::Network(other),
+        }
+    }
+}
+
+/// Why a connection ended, when we did not end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseReason {
+    /// the peer closed the connection
+    #[error("the peer closed the connection")]
+    Ended,
+    /// the peer reset the connection
+    #[error("the peer reset the connection")]
+    Reset,
+    /// the peer no longer acknowledges what was sent
+    #[error("the peer no longer answers")]
+    TimedOut,
+    /// the connection broke
+    #[error("the connection broke: {0}")]
+    Broken(Errno),
+}
+
+impl CloseReason {
+    /// What a failed receive or send means.
+    const fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::CONNRESET | Errno::PIPE => Self::Reset,
+            Errno::TIMEDOUT => Self::TimedOut,
+            other => Self::Broken(other),
+        }
+    }
+}
+
+/// Why bytes were not taken for sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// more would wait for the peer than [`OUTBOX_LEN_MAX`](crate::limits::OUTBOX_LEN_MAX)
+    #[error("the peer does not read: {waiting} bytes wait to be sent")]
+    OutboxFull {
+        /// Bytes that wait already.
+        waiting: usize,
+    },
+    /// the token is dead, or its connection is not up yet
+    #[error("the connection is not open")]
+    NotOpen,
+}
+
+/// Why waiting failed. The back end is beyond repair: a bug of ours, or the kernel is out of memory.
+#[derive(Debug, thiserror::Error)]
+#[error("waiting for the kernel failed")]
+pub struct WaitError(#[source] pub io::Error);
+
+/// What a back end has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Calls of `wait`.
+    pub turns: u64,
+    /// System calls on the data path.
+    pub enters: u64,
+    /// Completions taken from the kernel, with those that concern nobody but the back end.
+    pub completions: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Receives that found no free buffer. Their bytes stayed in the socket.
+    pub out_of_buffers: u64,
+    /// Receives armed again after they had ended for whatever reason.
+    pub rearms: u64,
+    /// Wake-ups by a [`Waker`].
+    pub wakeups: u64,
+    /// Completions of an earlier use of their slot. Always 0, or the slot was reused too early.
+    pub stale: u64,
+}

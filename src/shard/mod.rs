@@ -1,1 +1,27 @@
-//! (in work)
+//! A thread a core: cameras, sockets and readers introduced to each other, and the only clock.
+//!
+//! ```text
+//!  control ──Command──▶ ┌─ turn ─────────────────────────────┐
+//!                       │ io ⇄ stream: camera ──▶ publisher  │
+//!  control ◀──Event──── └────────────────────────────────────┘
+//! ```
+//! Shards share nothing. A stream lives in one shard from [`Command::Add`] to [`Event::Removed`]. What a stream may
+//! do in a turn is bounded, and a panic of one is caught at its boundary, so that no camera is noticed by another.
+
+mod clock;
+mod command;
+mod deadlines;
+mod events;
+mod handle;
+mod line;
+mod pacing;
+mod stream;
+mod thread;
+mod turn;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{Command, Event, NewStream, StreamStats};
+pub use handle::{CommandSender, EventReceiver, Refused};
+pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

@@ -1,0 +1,478 @@
+//! The io_uring back end: one ring, one pool of receive buffers, a fixed table of connections.
+//!
+//! ```text
+//!  Free ──connect──▶ Connecting ──▶ Open ──close / peer──▶ Closing ──last completion──▶ Free, generation + 1
+//!                         └──────────────────close──────────▲
+//! ```
+//! Each connection has a multishot receive that takes buffers from the pool, and at most one send in flight. A
+//! receive that finds the pool empty ends without losing a byte; its slot waits in line and is armed again once a
+//! buffer was given back, because a receive armed on an empty pool ends at once.
+//!
+//! Sockets are plain descriptors: a multishot receive looks its file up once, so registered files would save
+//! nothing. The ring's own descriptor is plain too: at a thousand system calls a second its look-up does not show.
+//!
+//! Needs Linux 6.1 (DEFER_TASKRUN). Uses NO_SQARRAY (6.6) and the minimum wait (6.12) where they are.
+
+mod buffers;
+mod operations;
+mod outbox;
+mod ring;
+mod slot;
+mod user_data;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::cqueue;
+use rustix::io::Errno;
+
+use buffers::Pool;
+pub use buffers::RecvBuf;
+use ring::Ring;
+use slot::{Slot, State};
+use user_data::{INDEX_MAX, Operation, UserData};
+
+use super::waker::{self, WakeSource, Waker};
+use super::{CloseReason, Completion, ConnectError, Counters, SendError, Token, WaitError, socket};
+
+/// Operations that can be queued between two submits before the overflow list is used.
+const SUBMISSIONS: u32 = 512;
+/// Completions handed out between two waits. What is left comes after the next, which does not sleep.
+const COMPLETIONS_PER_TURN: usize = 1024;
+
+/// How large a back end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Receive buffers; a power of two, at most 32768. Few and hot is fast: 64, or 128 above 64 cameras.
+    pub buffers: u16,
+    /// Bytes of each.
+    pub buffer_len: usize,
+    /// Connections at one time, from 1.
+    pub sockets_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { buffers: 64, buffer_len: 32 * 1024, sockets_max: 1024 }
+    }
+}
+
+/// Why a back end could not be made: the step that failed, and what the kernel said.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// a size in [`Config`] is out of its range
+    #[error("the number of buffers must be a power of two up to 32768, sockets at least one")]
+    Config,
+    /// `io_uring_setup(2)`
+    #[error("the kernel gave no io_uring")]
+    Ring(#[source] io::Error),
+    /// `IORING_REGISTER_PBUF_RING`
+    #[error("the kernel took no ring of receive buffers")]
+    Buffers(#[source] io::Error),
+    /// `eventfd(2)`
+    #[error("no eventfd to be woken by")]
+    Waker(#[source] Errno),
+}
+
+/// The back end. Belongs to the thread that made it.
+pub struct Uring {
+    /// First, so that it is closed before what its operations point to is freed; see `drop`.
+    ring: Ring,
+    /// Outlives the ring. A [`RecvBuf`] may keep it longer.
+    pool: Rc<Pool>,
+    /// Never grows, so that outboxes and addresses stay where they are.
+    slots: Box<[Slot]>,
+    /// Slots that can be used; the last freed is used last, which helps to tell connections apart in logs.
+    free: VecDeque<u32>,
+    /// Slots that want a receive armed.
+    line: VecDeque<u32>,
+    /// Slots with something to send and no send in flight.
+    unsent: Vec<u32>,
+    /// Watched by the ring.
+    wake_source: WakeSource,
+    waker: Waker,
+    counters: Counters,
+    /// Completions handed out since the last wait.
+    this_turn: usize,
+}
+
+impl Uring {
+    /// Makes a ring, its buffers and its table.
+    ///
+    /// # Errors
+    /// [`SetupError`]; [`probe`](super::probe()) explains the usual ones.
+    pub fn new(config: Config) -> Result<Self, SetupError> {
+        let Config { buffers, buffer_len, sockets_max } = config;
+        let sizes = buffers.is_power_of_two() && buffer_len > 0 && (1..=INDEX_MAX).contains(&sockets_max);
+        if !sizes {
+            return Err(SetupError::Config);
+        }
+        let ring = Ring::new(SUBMISSIONS, sockets_max.saturating_mul(4)).map_err(SetupError::Ring)?;
+        let pool = Pool::register(&ring, buffers, buffer_len).map_err(SetupError::Buffers)?;
+        let (waker, wake_source) = waker::pair().map_err(SetupError::Waker)?;
+        let mut uring = Self {
+            ring,
+            pool,
+            slots: (0..sockets_max).map(|_| Slot::new()).collect(),
+            free: (0..sockets_max).collect(),
+            line: VecDeque::new(),
+            unsent: Vec::new(),
+            wake_source,
+            waker,
+            counters: Counters::default(),
+            this_turn: 0,
+        };
+        uring.watch_waker();
+        Ok(uring)
+    }
+
+    /// Wakes this back end's [`wait`](Self::wait) from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> Counters {
+        Counters { enters: self.ring.enters(), ..self.counters }
+    }
+
+    /// Begins to connect to `peer`. [`Completion::Connected`] or [`Completion::ConnectFailed`] follows; the kernel
+    /// gives up after 10 s.
+    ///
+    /// # Errors
+    /// [`ConnectError::SocketsExhausted`] and [`ConnectError::Socket`]: nothing was begun.
+    pub fn connect(&mut self, peer: SocketAddr) -> Result<Token, ConnectError> {
+        let (index, sockets_max) = self.claim_slot()?;
+        let socket = match socket::open_tcp(&peer) {
+            Ok(socket) => socket,
+            Err(errno) => {
+                self.free.push_front(index);
+                return Err(ConnectError::Socket(errno));
+            }
+        };
+        let slot =
+            self.slots.get_mut(index as usize).ok_or(ConnectError::SocketsExhausted { sockets_max })?;
+        slot.state = State::Connecting;
+        slot.socket = Some(socket);
+        slot.peer = Some(Box::new(peer.into()));
+        let token = Token { index, generation: slot.generation };
+        self.start_connect(token);
+        Ok(token)
+    }
+
+    /// Takes a connected stream socket in, as if [`connect`](Self::connect) had made it. The socket must be in
+    /// blocking mode, or receives end when there is nothing to read.
+    ///
+    /// # Errors
+    /// [`ConnectError::SocketsExhausted`]; the socket is closed.
+    pub fn adopt(&mut self, socket: OwnedFd) -> Result<Token, ConnectError> {
+        let (index, sockets_max) = self.claim_slot()?;
+        let slot =
+            self.slots.get_mut(index as usize).ok_or(ConnectError::SocketsExhausted { sockets_max })?;
+        slot.state = State::Open;
+        slot.socket = Some(socket);
+        let token = Token { index, generation: slot.generation };
+        self.stand_in_line(index);
+        Ok(token)
+    }
+
+    /// Copies `bytes` into the connection's outbox; they leave with the next [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// [`SendError`]; none of `bytes` was taken.
+    pub fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), SendError> {
+        let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
+        let first = slot.outbox.len() == 0;
+        slot.outbox.push(bytes)?;
+        if first {
+            self.unsent.push(token.index);
+        }
+        Ok(())
+    }
+
+    /// Ends the connection. What is in the outbox leaves if the socket takes it at once. Nothing more is heard of
+    /// the token.
+    pub fn close(&mut self, token: Token) {
+        let Some(slot) = self.slot_mut(token) else { return };
+        if slot.state == State::Open {
+            // Queued before the cancellation, so it is tried before: a TEARDOWN normally gets out.
+            self.start_send(token);
+        }
+        self.begin_closing(token);
+    }
+
+    /// Stops receiving; what the kernel has already taken from the socket still comes.
+    pub fn pause(&mut self, token: Token) {
+        let Some(slot) = self.slot_mut(token) else { return };
+        if !std::mem::replace(&mut slot.paused, true) && slot.receiving {
+            self.start_cancel_receive(token);
+        }
+    }
+
+    /// Receives again, behind all others that wait for a buffer.
+    pub fn resume(&mut self, token: Token) {
+        let Some(slot) = self.slot_mut(token) else { return };
+        slot.paused = false;
+        // When the cancellation is still under way, its completion puts the slot in line.
+        if slot.wants_bytes() {
+            self.stand_in_line(token.index);
+        }
+    }
+
+    /// Submits everything and sleeps until something happened or `timeout` has passed (`None`: no bound; zero: do
+    /// not sleep). Call [`next_completion`](Self::next_completion) until `None` after it.
+    ///
+    /// `hold` above zero gathers: once something happened, it waits so much longer for more, up to half of the
+    /// buffers. Rounded to microseconds.
+    ///
+    /// # Errors
+    /// [`WaitError`] when the ring is beyond repair.
+    pub fn wait(&mut self, timeout: Option<Duration>, hold: Duration) -> Result<(), WaitError> {
+        self.counters.turns += 1;
+        self.this_turn = 0;
+        self.send_unsent();
+        let timeout = if self.arm_line() { timeout } else { Some(Duration::ZERO) };
+        // More than one, or the minimum wait has no effect; fewer than the pool has, or it could not be reached.
+        let batch = usize::from(self.pool.free() / 2).max(2);
+        self.ring.enter(timeout, hold, batch).map_err(WaitError)
+    }
+
+    /// The next thing that happened; `None` when all was told, or enough for one turn.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        while let Some(completion) = self.reap() {
+            if let Some(completion) = self.dispatch(&completion) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn reap(&mut self) -> Option<cqueue::Entry> {
+        if self.this_turn >= COMPLETIONS_PER_TURN {
+            return None;
+        }
+        let completion = match self.ring.pop() {
+            None if self.ring.has_deferred_work() => {
+                // An error here comes back from the next `wait`, which is the place to report it.
+                self.ring.poll().ok()?;
+                self.ring.pop()
+            }
+            completion => completion,
+        }?;
+        self.this_turn += 1;
+        self.counters.completions += 1;
+        Some(completion)
+    }
+
+    fn dispatch(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let data = UserData::decode(entry.user_data())?;
+        let more = cqueue::more(entry.flags());
+        let result = u32::try_from(entry.result())
+            .map_err(|_| Errno::from_raw_os_error(entry.result().saturating_neg()));
+        // Before the token is looked at: a buffer has to be given back even if nobody wants it.
+        let bytes = self.take_buffer(entry, result);
+        if data.operation == Operation::Watch {
+            return Some(self.on_woken(more));
+        }
+        let token = data.token;
+        let Some(slot) =
+            self.slots.get_mut(token.index as usize).filter(|s| s.generation == token.generation)
+        else {
+            self.counters.stale += 1;
+            return None;
+        };
+        if !more {
+            slot.operations -= 1;
+        }
+        let completion = match data.operation {
+            Operation::Connect => self.on_connect(token, result),
+            Operation::Receive => self.on_receive(token, result, bytes, more),
+            Operation::Send => self.on_send(token, result),
+            Operation::Cancel | Operation::Watch => None,
+        };
+        self.free_if_done(token);
+        completion
+    }
+
+    fn on_woken(&mut self, more: bool) -> Completion {
+        self.counters.wakeups += 1;
+        self.wake_source.clear();
+        if !more {
+            self.watch_waker();
+        }
+        Completion::Woken
+    }
+
+    fn on_connect(&mut self, token: Token, result: Result<u32, Errno>) -> Option<Completion> {
+        let slot = self.slot_mut(token)?;
+        match result {
+            Ok(_) => {
+                slot.state = State::Open;
+                self.stand_in_line(token.index);
+                Some(Completion::Connected(token))
+            }
+            Err(errno) => {
+                self.begin_closing(token);
+                Some(Completion::ConnectFailed(token, ConnectError::from_errno(errno)))
+            }
+        }
+    }
+
+    fn on_receive(
+        &mut self,
+        token: Token,
+        result: Result<u32, Errno>,
+        bytes: Option<RecvBuf>,
+        more: bool,
+    ) -> Option<Completion> {
+        if !more {
+            // Also for a slot that is closing: it may be freed now.
+            self.slots.get_mut(token.index as usize)?.receiving = false;
+        }
+        let slot = self.slot_mut(token)?;
+        let wants_bytes = slot.wants_bytes();
+        match (result, bytes) {
+            (Ok(1..), Some(bytes)) => {
+                if wants_bytes {
+                    self.stand_in_line(token.index);
+                }
+                self.counters.received_bytes += bytes.len() as u64;
+                Some(Completion::Received(token, bytes))
+            }
+            (Err(Errno::NOBUFS), _) => {
+                self.counters.out_of_buffers += 1;
+                self.stand_in_line(token.index);
+                None
+            }
+            // Cancelled for a pause that is over already.
+            (Err(Errno::CANCELED | Errno::INTR | Errno::AGAIN), _) => {
+                if wants_bytes {
+                    self.stand_in_line(token.index);
+                }
+                None
+            }
+            (Ok(_), _) => Some(self.on_ended(token, CloseReason::Ended)),
+            (Err(errno), _) => Some(self.on_ended(token, CloseReason::from_errno(errno))),
+        }
+    }
+
+    fn on_send(&mut self, token: Token, result: Result<u32, Errno>) -> Option<Completion> {
+        let slot = self.slots.get_mut(token.index as usize)?;
+        slot.sending = false;
+        match result {
+            Ok(count) => {
+                slot.outbox.advance(count as usize);
+                if slot.state == State::Open && slot.outbox.len() > 0 {
+                    self.unsent.push(token.index);
+                }
+                None
+            }
+            Err(_) if slot.state == State::Closing => None,
+            Err(errno) => Some(self.on_ended(token, CloseReason::from_errno(errno))),
+        }
+    }
+
+    fn on_ended(&mut self, token: Token, reason: CloseReason) -> Completion {
+        self.begin_closing(token);
+        Completion::Closed(token, reason)
+    }
+
+    /// Cancels what the kernel still does for the connection. It becomes free with the last completion.
+    fn begin_closing(&mut self, token: Token) {
+        let Some(slot) = self.slot_mut(token) else { return };
+        slot.state = State::Closing;
+        if slot.operations > 0 {
+            self.start_cancel_all(token);
+        }
+        self.free_if_done(token);
+    }
+
+    fn free_if_done(&mut self, token: Token) {
+        let Some(slot) = self.slots.get_mut(token.index as usize) else { return };
+        if slot.state == State::Closing && slot.operations == 0 && slot.generation == token.generation {
+            slot.free();
+            self.free.push_back(token.index);
+        }
+    }
+
+    /// The slot of a token that is alive.
+    fn slot_mut(&mut self, token: Token) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(token.index as usize)?;
+        let alive =
+            slot.generation == token.generation && matches!(slot.state, State::Connecting | State::Open);
+        alive.then_some(slot)
+    }
+
+    fn claim_slot(&mut self) -> Result<(u32, u32), ConnectError> {
+        let sockets_max = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let index = self.free.pop_front().ok_or(ConnectError::SocketsExhausted { sockets_max })?;
+        Ok((index, sockets_max))
+    }
+
+    fn stand_in_line(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize)
+            && !std::mem::replace(&mut slot.in_line, true)
+        {
+            self.line.push_back(index);
+        }
+    }
+
+    /// Arms a receive for as many of the line as there are free buffers.
+    ///
+    /// Returns whether the shard may sleep: not with a receive unarmed while a buffer is free, or bytes would wait
+    /// in the socket with nothing to tell of them. With no free buffer the shard has work, and comes back.
+    fn arm_line(&mut self) -> bool {
+        let mut free = self.pool.free();
+        while free > 0
+            && let Some(index) = self.line.pop_front()
+        {
+            let Some(slot) = self.slots.get_mut(index as usize) else { continue };
+            slot.in_line = false;
+            if slot.wants_bytes() {
+                let token = Token { index, generation: slot.generation };
+                self.start_receive(token);
+                free -= 1;
+            }
+        }
+        self.line.is_empty() || self.pool.free() == 0
+    }
+
+    fn send_unsent(&mut self) {
+        while let Some(index) = self.unsent.pop() {
+            let Some(slot) = self.slots.get(index as usize) else { continue };
+            if slot.state == State::Open {
+                self.start_send(Token { index, generation: slot.generation });
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Uring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uring")
+            .field("ring", &self.ring)
+            .field("pool", &self.pool)
+            .field("sockets", &(self.slots.len() - self.free.len()))
+            .field("line", &self.line.len())
+            .field("counters", &self.counters())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        if !self.ring.quiesce() {
+            // The kernel may still read an outbox or write to a buffer: better lost than reused.
+            std::mem::forget(std::mem::take(&mut self.slots));
+            std::mem::forget(Rc::clone(&self.pool));
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The only clock on the data path; read once a turn, and everything below gets the value.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use crate::time::{Mono, Now, UnixNanos};
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// What both clocks say. Neither is a system call (vDSO).
+pub(super) fn now() -> Now {
+    let mono = nanos(clock_gettime(ClockId::Monotonic));
+    // Monotonic time counts from boot and is never negative.
+    Now { mono: Mono(mono.unsigned_abs()), wall: UnixNanos(nanos(clock_gettime(ClockId::Realtime))) }
+}
+
+const fn nanos(time: Timespec) -> i64 {
+    time.tv_sec.saturating_mul(NANOS_PER_SECOND).saturating_add(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on() {
+        let (first, second) = (now(), now());
+        assert!(first.mono <= second.mono);
+        assert!(first.wall.0 > 1_700_000_000 * NANOS_PER_SECOND);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the control thread tells a shard, and what it hears.
+
+use std::net::SocketAddr;
+
+use crate::ids::{StreamId, StreamUid};
+use crate::ingest::{CameraConfig, CameraStats, Status};
+use crate::publish::{self, Joined, Publisher, ReaderRing, RingId};
+
+/// Something to do. Commands for a stream that is gone do nothing.
+#[derive(Debug)]
+pub enum Command {
+    /// Carry a stream from now on.
+    Add(Box<NewStream>),
+    /// End a stream politely; [`Event::Removed`] follows.
+    Remove {
+        /// Which.
+        uid: StreamUid,
+    },
+    /// End the session and begin the next attempt at once.
+    Restart {
+        /// Which.
+        uid: StreamUid,
+    },
+    /// The answer to [`Event::Resolve`].
+    Resolved {
+        /// Which.
+        uid: StreamUid,
+        /// The question's number.
+        attempt: u64,
+        /// Addresses, or why there are none.
+        answer: Result<Vec<SocketAddr>, String>,
+    },
+    /// Take a reader in: [`Event::Attached`] or [`Event::NotAttached`] follows.
+    Attach {
+        /// Which.
+        uid: StreamUid,
+        /// The reader's ring.
+        ring: Box<ReaderRing>,
+    },
+    /// Let a reader go: [`Event::Detached`] follows, also when the stream is gone.
+    Detach {
+        /// Which.
+        uid: StreamUid,
+        /// The reader's ring.
+        ring: RingId,
+    },
+    /// End all streams politely, then the thread.
+    Shutdown,
+}
+
+/// All that a shard needs to carry a stream.
+#[derive(Debug)]
+pub struct NewStream {
+    /// This incarnation.
+    pub uid: StreamUid,
+    /// Its name, for logs.
+    pub id: StreamId,
+    /// The camera.
+    pub camera: CameraConfig,
+    /// Spreads retries; any number.
+    pub seed: u64,
+    /// Where its access units go. Made before, because that takes milliseconds.
+    pub publisher: Box<Publisher>,
+}
+
+/// What a stream has done since it was set up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamStats {
+    /// What came from the camera.
+    pub camera: CameraStats,
+    /// What went to the readers.
+    pub published: publish::Counters,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The stream's status changed. Of several changes between two looks only the last is told.
+    Status {
+        /// Which.
+        uid: StreamUid,
+        /// The status.
+        status: Status,
+    },
+    /// Look a name up and answer with [`Command::Resolved`].
+    Resolve {
+        /// Which.
+        uid: StreamUid,
+        /// The name.
+        host: String,
+        /// The port that the addresses are to have.
+        port: u16,
+        /// To be given back.
+        attempt: u64,
+    },
+    /// Counters, about once a second.
+    Stats {
+        /// Which.
+        uid: StreamUid,
+        /// The counters.
+        stats: StreamStats,
+    },
+    /// A reader was taken in.
+    Attached {
+        /// Which stream.
+        uid: StreamUid,
+        /// The reader's ring.
+        ring: RingId,
+        /// Where the reader stands.
+        joined: Joined,
+    },
+    /// A reader was not taken in, because the stream is gone or ending.
+    NotAttached {
+        /// Which stream.
+        uid: StreamUid,
+        /// The ring, unused.
+        ring: Box<ReaderRing>,
+    },
+    /// The shard no longer touches a reader's ring.
+    Detached {
+        /// Which stream.
+        uid: StreamUid,
+        /// The ring's name.
+        id: RingId,
+        /// The ring, to be dropped (unmapped) outside of a turn; `None` when it went with its stream.
+        ring: Option<Box<ReaderRing>>,
+    },
+    /// The stream is gone. Only answers to later commands carry this uid again.
+    Removed {
+        /// Which.
+        uid: StreamUid,
+        /// Its publisher with the rings of remaining readers, to be dropped outside of a turn: that ends them.
+        publisher: Box<Publisher>,
+    },
+}

@@ -1,0 +1,260 @@
+//! Events on their way to the control thread: never blocking, never losing the newest of a kind.
+//!
+//! The queue between the threads is bounded, and so is what waits before it: one status, one look-up and one set of
+//! counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
+//! and nothing else. Answers to commands are all kept; there are as many as commands that the control thread sent.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringbuf::HeapProd;
+use ringbuf::traits::{Observer, Producer};
+
+use super::command::{Event, StreamStats};
+use crate::ids::StreamUid;
+use crate::ingest::Status;
+use crate::io::Waker;
+use crate::publish::Publisher;
+
+/// The shard's end of the event queue.
+pub(super) struct EventSender {
+    queue: HeapProd<Event>,
+    bell: Waker,
+    answers: VecDeque<Event>,
+    waiting: BTreeMap<StreamUid, Waiting>,
+    /// Streams of `waiting`, those that have waited longest first.
+    line: VecDeque<StreamUid>,
+}
+
+/// What one stream has to tell.
+#[derive(Debug, Default)]
+struct Waiting {
+    resolve: Option<(String, u16, u64)>,
+    status: Option<Status>,
+    stats: Option<StreamStats>,
+    removed: Option<Box<Publisher>>,
+}
+
+impl EventSender {
+    /// Sends into `queue` and rings `bell`.
+    pub(super) const fn new(queue: HeapProd<Event>, bell: Waker) -> Self {
+        Self { queue, bell, answers: VecDeque::new(), waiting: BTreeMap::new(), line: VecDeque::new() }
+    }
+
+    /// The stream's status is now this.
+    pub(super) fn status(&mut self, uid: StreamUid, status: Status) {
+        self.entry(uid).status = Some(status);
+    }
+
+    /// The stream's counters are now these.
+    pub(super) fn stats(&mut self, uid: StreamUid, stats: StreamStats) {
+        self.entry(uid).stats = Some(stats);
+    }
+
+    /// The stream needs addresses; an earlier question is void.
+    pub(super) fn resolve(&mut self, uid: StreamUid, host: String, port: u16, attempt: u64) {
+        self.entry(uid).resolve = Some((host, port, attempt));
+    }
+
+    /// The stream is gone. What else it had to tell is out of date.
+    pub(super) fn removed(&mut self, uid: StreamUid, publisher: Box<Publisher>) {
+        *self.entry(uid) = Waiting { removed: Some(publisher), ..Waiting::default() };
+    }
+
+    /// What came of a command; one event each.
+    pub(super) fn answer(&mut self, event: Event) {
+        self.answers.push_back(event);
+    }
+
+    /// Moves what fits into the queue and rings the bell if anything did. Called once a turn.
+    pub(super) fn flush(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        // The bell rings also when nothing found room: the control thread has to make some.
+        self.flush_answers();
+        while let Some(&uid) = self.line.front() {
+            if !self.flush_stream(uid) {
+                break;
+            }
+            self.line.pop_front();
+            self.waiting.remove(&uid);
+        }
+        self.bell.wake();
+    }
+
+    fn flush_answers(&mut self) {
+        while let Some(event) = self.answers.pop_front() {
+            if let Err(event) = self.queue.try_push(event) {
+                self.answers.push_front(event);
+                return;
+            }
+        }
+    }
+
+    /// Whether all of it went.
+    fn flush_stream(&mut self, uid: StreamUid) -> bool {
+        let Some(waiting) = self.waiting.get_mut(&uid) else { return true };
+        while let Some(event) = waiting.next(uid) {
+            if let Err(event) = self.queue.try_push(event) {
+                waiting.put_back(event);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the other end is still there.
+    pub(super) fn is_heard(&self) -> bool {
+        self.queue.read_is_held()
+    }
+
+    /// Whether no event waits for room.
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty() && self.answers.is_empty()
+    }
+
+    fn entry(&mut self, uid: StreamUid) -> &mut Waiting {
+        self.waiting.entry(uid).or_insert_with(|| {
+            self.line.push_back(uid);
+            Waiting::default()
+        })
+    }
+}
+
+impl Waiting {
+    /// Takes the next event out, the urgent first.
+    fn next(&mut self, uid: StreamUid) -> Option<Event> {
+        if let Some((host, port, attempt)) = self.resolve.take() {
+            return Some(Event::Resolve { uid, host, port, attempt });
+        }
+        if let Some(status) = self.status.take() {
+            return Some(Event::Status { uid, status });
+        }
+        if let Some(stats) = self.stats.take() {
+            return Some(Event::Stats { uid, stats });
+        }
+        self.removed.take().map(|publisher| Event::Removed { uid, publisher })
+    }
+
+    /// Undoes [`next`](Self::next).
+    fn put_back(&mut self, event: Event) {
+        match event {
+            Event::Resolve { host, port, attempt, .. } => self.resolve = Some((host, port, attempt)),
+            Event::Status { status, .. } => self.status = Some(status),
+            Event::Stats { stats, .. } => self.stats = Some(stats),
+            Event::Removed { publisher, .. } => self.removed = Some(publisher),
+            Event::Attached { .. } | Event::NotAttached { .. } | Event::Detached { .. } => {
+                debug_assert!(false, "answers do not wait here");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{Reason, State};
+    use crate::io;
+    use crate::publish::RingId;
+    use crate::time::UnixNanos;
+    use ringbuf::traits::{Consumer, Split};
+    use ringbuf::{HeapCons, HeapRb};
+
+    fn sender(len: usize) -> (EventSender, HeapCons<Event>) {
+        let (producer, consumer) = HeapRb::new(len).split();
+        (EventSender::new(producer, io::wake_pair().unwrap().0), consumer)
+    }
+
+    fn status(detail: &str) -> Status {
+        Status {
+            state: State::Connecting,
+            reason: Reason::None,
+            detail: detail.to_owned(),
+            since: UnixNanos(0),
+            next_attempt: None,
+        }
+    }
+
+    #[test]
+    fn a_full_queue_keeps_the_newest_status_of_each_stream() {
+        let (mut sender, mut queue) = sender(2);
+        for round in 0..100 {
+            for uid in 0..5 {
+                sender.status(StreamUid(uid), status(&format!("{uid}:{round}")));
+            }
+            sender.flush();
+        }
+        let mut told = Vec::new();
+        while !sender.is_empty() || !queue.is_empty() {
+            told.extend(queue.pop_iter());
+            sender.flush();
+        }
+        for uid in 0..5 {
+            let of_stream = |event: &&Event| matches!(event, Event::Status { uid: u, .. } if u.0 == uid);
+            let Some(Event::Status { status: last, .. }) = told.iter().rfind(of_stream) else { panic!() };
+            assert_eq!(*last, status(&format!("{uid}:99")));
+        }
+        assert!(told.len() <= 2 + 5, "what was out of date was not told: {}", told.len());
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_behind_a_chatterbox() {
+        let (mut sender, mut queue) = sender(1);
+        sender.status(StreamUid(1), status("first"));
+        sender.flush();
+        sender.status(StreamUid(2), status("patient"));
+        for _ in 0..3 {
+            sender.status(StreamUid(1), status("again"));
+            sender.flush();
+            queue.try_pop();
+        }
+        assert!(!sender.waiting.contains_key(&StreamUid(2)));
+    }
+
+    #[test]
+    fn removal_is_the_last_word() {
+        let (mut sender, mut queue) = sender(8);
+        sender.status(StreamUid(1), status("stopping"));
+        sender.resolve(StreamUid(1), "cam".into(), 554, 1);
+        sender.stats(StreamUid(1), StreamStats::default());
+        let publisher = Publisher::create(StreamUid(1), 1, 64 * 1024).unwrap();
+        sender.removed(StreamUid(1), Box::new(publisher));
+        sender.flush();
+        let told: Vec<_> = queue.pop_iter().collect();
+        assert!(matches!(told[..], [Event::Removed { uid: StreamUid(1), .. }]), "{told:?}");
+    }
+
+    #[test]
+    fn every_answer_is_kept_in_order() {
+        let (mut sender, mut queue) = sender(2);
+        for slot in 0..9 {
+            let id = RingId { session: 1, slot };
+            sender.answer(Event::Detached { uid: StreamUid(1), id, ring: None });
+        }
+        let mut slots = Vec::new();
+        while !sender.is_empty() || !queue.is_empty() {
+            sender.flush();
+            for event in queue.pop_iter() {
+                let Event::Detached { id, .. } = event else { panic!("{event:?}") };
+                slots.push(id.slot);
+            }
+        }
+        assert_eq!(slots, (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn all_kinds_go_out_once_and_the_question_first() {
+        let (mut sender, mut queue) = sender(2);
+        sender.stats(StreamUid(1), StreamStats::default());
+        sender.status(StreamUid(1), status("x"));
+        sender.resolve(StreamUid(1), "old".into(), 554, 1);
+        sender.resolve(StreamUid(1), "cam".into(), 554, 2);
+        sender.flush();
+        let first: Vec<_> = queue.pop_iter().collect();
+        assert!(matches!(&first[..], [Event::Resolve { attempt: 2, .. }, Event::Status { .. }]), "{first:?}");
+        sender.flush();
+        assert!(matches!(queue.try_pop(), Some(Event::Stats { .. })));
+        sender.flush();
+        assert!(queue.is_empty() && sender.is_empty());
+    }
+}

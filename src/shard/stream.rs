@@ -1,0 +1,584 @@
+//! One stream in its shard: a camera, a publisher, at most one connection, and the boundary between this stream's
+//! mistakes and everybody else.
+//!
+//! All calls into the camera and the publisher are made here, and each is caught when it panics: the stream starts
+//! anew, and if even that panics, it stays down until it is removed.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::command::{Event, NewStream, StreamStats};
+use super::events::EventSender;
+use crate::codec::AccessUnitSink;
+use crate::ids::{StreamId, StreamUid};
+use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
+use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
+use crate::limits::{STREAM_BUFFERS_MAX, STREAM_BYTES_PER_TURN};
+use crate::publish::{Publisher, ReaderRing, RingId, StreamState, TouchedSessions};
+use crate::time::{Mono, Now};
+
+/// How long the readers of an ended stream may go on with what is retained.
+const READERS_LINGER: Duration = Duration::from_secs(1);
+
+/// What a stream acts upon during a call.
+pub(super) struct Surroundings<'a> {
+    /// Sockets.
+    pub(super) io: &'a mut Uring,
+    /// The way to the control thread.
+    pub(super) events: &'a mut EventSender,
+    /// The turn's time.
+    pub(super) now: Now,
+    /// The turn's number.
+    pub(super) turn: u64,
+}
+
+/// A stream and what waits for it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) uid: StreamUid,
+    pub(super) id: StreamId,
+    camera: Camera,
+    publisher: Box<Publisher>,
+    connection: Option<Token>,
+    inbox: Inbox,
+    /// It was told to end, and is not to be started again.
+    is_stopping: bool,
+    /// The camera has said its last word.
+    is_over: bool,
+    /// Then: when the readers are ended, if they have not had everything by then.
+    linger_until: Option<Mono>,
+    /// Starting anew after a panic failed too.
+    is_broken: bool,
+}
+
+/// Received bytes that exceed the stream's share of a turn.
+#[derive(Debug, Default)]
+struct Inbox {
+    buffers: VecDeque<RecvBuf>,
+    /// Bytes of the first buffer that were worked on.
+    done: usize,
+    /// How the connection ended behind these bytes.
+    end: Option<CloseReason>,
+    /// Bytes that may still be worked on in `turn`.
+    share: usize,
+    turn: u64,
+    /// The connection was told to stop receiving.
+    is_paused: bool,
+}
+
+impl Stream {
+    /// A stream that has not begun.
+    pub(super) fn new(new: NewStream, now: Now) -> Self {
+        Self {
+            uid: new.uid,
+            id: new.id,
+            camera: Camera::new(new.camera, new.seed, now),
+            publisher: new.publisher,
+            connection: None,
+            inbox: Inbox::default(),
+            is_stopping: false,
+            is_over: false,
+            linger_until: None,
+            is_broken: false,
+        }
+    }
+
+    /// Begins, or begins anew at once.
+    pub(super) fn start(&mut self, around: &mut Surroundings<'_>) {
+        if !self.is_stopping {
+            self.call(around, |camera, publisher, now| camera.start(now, publisher));
+        }
+    }
+
+    /// Ends politely; [`is_done`](Self::is_done) becomes true.
+    pub(super) fn stop(&mut self, around: &mut Surroundings<'_>) {
+        if std::mem::replace(&mut self.is_stopping, true) {
+            return;
+        }
+        self.call(around, |camera, publisher, now| camera.stop(now, publisher));
+        self.is_over |= self.is_broken;
+    }
+
+    /// A look-up has an answer.
+    pub(super) fn on_resolved(
+        &mut self,
+        attempt: u64,
+        answer: Result<Vec<std::net::SocketAddr>, String>,
+        around: &mut Surroundings<'_>,
+    ) {
+        self.call(around, |camera, _, now| camera.on_resolved(now, attempt, answer));
+    }
+
+    /// The connection is up.
+    pub(super) fn on_connected(&mut self, token: Token, around: &mut Surroundings<'_>) {
+        if self.connection == Some(token) {
+            self.call(around, |camera, _, now| camera.on_connected(now));
+        }
+    }
+
+    /// The connection did not come up.
+    pub(super) fn on_connect_failed(
+        &mut self,
+        token: Token,
+        error: ConnectError,
+        around: &mut Surroundings<'_>,
+    ) {
+        if self.connection == Some(token) {
+            self.connection = None;
+            self.call(around, |camera, _, now| camera.on_connect_failed(now, connect_failure(error)));
+        }
+    }
+
+    /// Bytes came. They are worked on at once, while they are in the cache, unless the stream has had its share.
+    ///
+    /// Returns whether something is left for the next turn.
+    pub(super) fn on_received(
+        &mut self,
+        token: Token,
+        buffer: RecvBuf,
+        around: &mut Surroundings<'_>,
+    ) -> bool {
+        if self.connection != Some(token) {
+            return false;
+        }
+        self.inbox.buffers.push_back(buffer);
+        self.work(around);
+        self.hold_back(around);
+        self.inbox.is_waiting()
+    }
+
+    /// The connection ended from outside. Bytes that came before go first.
+    ///
+    /// Returns whether something is left for the next turn.
+    pub(super) fn on_closed(
+        &mut self,
+        token: Token,
+        reason: CloseReason,
+        around: &mut Surroundings<'_>,
+    ) -> bool {
+        if self.connection != Some(token) {
+            return false;
+        }
+        self.inbox.end = Some(reason);
+        self.work(around);
+        self.inbox.is_waiting()
+    }
+
+    /// In a new turn: goes on with what was left.
+    ///
+    /// Returns whether something is left again.
+    pub(super) fn go_on(&mut self, around: &mut Surroundings<'_>) -> bool {
+        self.work(around);
+        self.hold_back(around);
+        self.inbox.is_waiting()
+    }
+
+    /// What is due at this time.
+    pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
+        self.call(around, |camera, publisher, now| camera.handle_timeout(now, publisher));
+    }
+
+    /// A reader comes.
+    pub(super) fn attach(&mut self, ring: Box<ReaderRing>, around: &mut Surroundings<'_>) {
+        let uid = self.uid;
+        if self.is_over || self.is_broken {
+            return around.events.answer(Event::NotAttached { uid, ring });
+        }
+        let ring_id = ring.id();
+        let mut joined = None;
+        self.call(around, |_, publisher, _| joined = Some(publisher.attach(*ring)));
+        if let Some(joined) = joined {
+            around.events.answer(Event::Attached { uid, ring: ring_id, joined });
+        }
+    }
+
+    /// A reader goes.
+    pub(super) fn detach(&mut self, id: RingId, around: &mut Surroundings<'_>) {
+        let ring = self.publisher.detach(id).map(Box::new);
+        around.events.answer(Event::Detached { uid: self.uid, id, ring });
+    }
+
+    /// The end of the stream's turn: gives readers what they have room for, and notes whose bell is to be rung.
+    pub(super) fn feed(&mut self, touched: &mut TouchedSessions, around: &mut Surroundings<'_>) {
+        if self.is_over && self.linger_until.is_none() {
+            self.linger_until = Some(around.now.mono + READERS_LINGER);
+            self.call(around, |camera, publisher, _| publisher.close(camera.status().reason as u32));
+        }
+        self.call(around, |_, publisher, _| {
+            publisher.feed();
+            publisher.take_touched(touched);
+        });
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) or [`feed`](Self::feed) wants to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Mono> {
+        let live = [self.camera.poll_timeout(), self.publisher.poll_timeout()];
+        let live = live.into_iter().flatten().filter(|_| !self.is_broken);
+        live.chain(self.linger_until).min()
+    }
+
+    /// Whether the stream can be dropped at `now`: its camera is done, and its readers are, or had their time.
+    pub(super) fn is_done(&self, now: Now) -> bool {
+        let is_late = self.linger_until.is_some_and(|until| until <= now.mono);
+        self.is_over && (self.is_broken || is_late || self.publisher.is_drained())
+    }
+
+    /// What remains of a stream that is done.
+    pub(super) fn into_publisher(self) -> Box<Publisher> {
+        self.publisher
+    }
+
+    /// Counters, and a sign of life for the readers.
+    pub(super) fn tell_stats(&mut self, around: &mut Surroundings<'_>) {
+        if self.linger_until.is_none() {
+            self.call(around, |camera, publisher, _| show_state(publisher, camera.status()));
+        }
+        let stats = StreamStats { camera: *self.camera.stats(), published: self.publisher.counters() };
+        around.events.stats(self.uid, stats);
+    }
+
+    /// Whether the rest of an access unit is on its way.
+    pub(super) fn is_unit_open(&self) -> bool {
+        self.camera.is_unit_open()
+    }
+
+    /// The connection, for the shard's table.
+    pub(super) const fn connection(&self) -> Option<Token> {
+        self.connection
+    }
+
+    /// Works on the inbox until it is empty or the share is used up, then tells of the connection's end.
+    fn work(&mut self, around: &mut Surroundings<'_>) {
+        let connection = self.connection;
+        self.inbox.renew_share(around.turn);
+        while self.inbox.share > 0
+            && let Some(buffer) = self.inbox.buffers.pop_front()
+        {
+            let start = std::mem::take(&mut self.inbox.done);
+            let end = buffer.len().min(start + self.inbox.share);
+            self.inbox.share -= end - start;
+            if let Some(bytes) = buffer.get(start..end) {
+                self.call(around, |camera, publisher, now| camera.on_bytes(now, bytes, publisher));
+            }
+            // The camera may have left the connection upon these bytes, even for another one; the rest is void then.
+            if end < buffer.len() && self.connection == connection {
+                self.inbox.done = end;
+                self.inbox.buffers.push_front(buffer);
+            }
+        }
+        if self.inbox.buffers.is_empty()
+            && let Some(reason) = self.inbox.end.take()
+        {
+            self.connection = None;
+            self.call(around, |camera, publisher, now| camera.on_closed(now, peer_close(reason), publisher));
+        }
+    }
+
+    /// Stops receiving while too many buffers wait here, which others need.
+    fn hold_back(&mut self, around: &mut Surroundings<'_>) {
+        let Some(token) = self.connection else { return };
+        let is_full = self.inbox.buffers.len() >= STREAM_BUFFERS_MAX;
+        if is_full && !self.inbox.is_paused {
+            self.inbox.is_paused = true;
+            around.io.pause(token);
+        } else if self.inbox.is_paused && self.inbox.buffers.is_empty() {
+            self.inbox.is_paused = false;
+            around.io.resume(token);
+        }
+    }
+
+    /// Calls into the camera and does what it asks for, up to its last wish.
+    fn call(&mut self, around: &mut Surroundings<'_>, call: impl FnOnce(&mut Camera, &mut Publisher, Now)) {
+        if self.is_broken {
+            return;
+        }
+        let now = around.now;
+        let guarded = AssertUnwindSafe(|| {
+            self.publisher.set_now(now.mono);
+            call(&mut self.camera, &mut self.publisher, now);
+            self.do_outputs(around);
+        });
+        if catch_unwind(guarded).is_err() {
+            tracing::error!(stream = %self.id, "a bug was caught at this stream; it starts anew");
+            self.start_anew(around);
+        }
+    }
+
+    /// After a panic. The camera drops its connection, so whatever state that was in goes with it.
+    fn start_anew(&mut self, around: &mut Surroundings<'_>) {
+        let now = around.now;
+        let guarded = AssertUnwindSafe(|| {
+            self.publisher.abort();
+            self.camera.on_internal_error(now);
+            self.do_outputs(around);
+        });
+        if catch_unwind(guarded).is_err() {
+            tracing::error!(stream = %self.id, "starting anew failed too; the stream stays down until it is removed");
+            self.is_broken = true;
+            self.disconnect(around);
+            around.events.status(self.uid, broken(now));
+        }
+    }
+
+    fn do_outputs(&mut self, around: &mut Surroundings<'_>) {
+        loop {
+            let refused = match self.camera.poll_output() {
+                None => return,
+                Some(Output::Send(bytes)) => match self.connection {
+                    Some(token) => around.io.send(token, bytes).err(),
+                    None => None,
+                },
+                Some(Output::Resolve { host, port, attempt }) => {
+                    around.events.resolve(self.uid, host.to_owned(), port, attempt);
+                    None
+                }
+                Some(Output::Connect(address)) => {
+                    self.connect(address, around);
+                    None
+                }
+                Some(Output::Close) => {
+                    self.disconnect(around);
+                    None
+                }
+                Some(Output::StatusChanged) => {
+                    show_state(&mut self.publisher, self.camera.status());
+                    around.events.status(self.uid, self.camera.status().clone());
+                    None
+                }
+                Some(Output::Stopped) => {
+                    self.is_over = true;
+                    None
+                }
+            };
+            if let Some(refused) = refused {
+                self.disconnect(around);
+                let how = PeerClose::Broken(refused.to_string());
+                self.camera.on_closed(around.now, how, &mut *self.publisher);
+            }
+        }
+    }
+
+    fn connect(&mut self, address: std::net::SocketAddr, around: &mut Surroundings<'_>) {
+        self.disconnect(around);
+        match around.io.connect(address) {
+            Ok(token) => self.connection = Some(token),
+            Err(error) => self.camera.on_connect_failed(around.now, connect_failure(error)),
+        }
+    }
+
+    /// Leaves the connection and what it has brought.
+    fn disconnect(&mut self, around: &mut Surroundings<'_>) {
+        if let Some(token) = self.connection.take() {
+            around.io.close(token);
+        }
+        self.inbox.clear();
+    }
+}
+
+impl Inbox {
+    fn is_waiting(&self) -> bool {
+        !self.buffers.is_empty() || self.end.is_some()
+    }
+
+    /// The first time in a turn, the stream gets its share of it.
+    const fn renew_share(&mut self, turn: u64) {
+        if self.turn != turn {
+            self.turn = turn;
+            self.share = STREAM_BYTES_PER_TURN;
+        }
+    }
+
+    /// Empties it. What was used of this turn's share stays used.
+    fn clear(&mut self) {
+        *self = Self { share: self.share, turn: self.turn, ..Self::default() };
+    }
+}
+
+/// Tells the readers what state the stream is in.
+fn show_state(publisher: &mut Publisher, status: &Status) {
+    let state = match status.state {
+        State::Streaming => StreamState::Live,
+        _ if publisher.counters().units == 0 => StreamState::Pending,
+        State::Pending
+        | State::Connecting
+        | State::Stalled
+        | State::Backoff
+        | State::AuthFailed
+        | State::Unsupported
+        | State::Stopping => StreamState::Stalled,
+    };
+    publisher.set_state(state, status.reason as u32);
+}
+
+fn connect_failure(error: ConnectError) -> ConnectFailure {
+    match error {
+        ConnectError::Refused => ConnectFailure::Refused,
+        ConnectError::TimedOut => ConnectFailure::TimedOut,
+        ConnectError::Network(_) | ConnectError::SocketsExhausted { .. } | ConnectError::Socket(_) => {
+            ConnectFailure::Network(error.to_string())
+        }
+    }
+}
+
+fn peer_close(reason: CloseReason) -> PeerClose {
+    match reason {
+        CloseReason::Ended => PeerClose::Closed,
+        CloseReason::Reset => PeerClose::Reset,
+        CloseReason::TimedOut => PeerClose::TimedOut,
+        CloseReason::Broken(_) => PeerClose::Broken(reason.to_string()),
+    }
+}
+
+fn broken(now: Now) -> Status {
+    Status {
+        state: State::Backoff,
+        reason: Reason::InternalError,
+        detail: "a bug of the daemon keeps this stream down; set it up again, and report the log".to_owned(),
+        since: now.wall,
+        next_attempt: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::{CameraConfig, Policy};
+    use crate::io::{self, Config};
+    use crate::rtsp::CameraUrl;
+    use ringbuf::traits::{Consumer, Split};
+    use ringbuf::{HeapCons, HeapRb};
+
+    #[test]
+    fn a_panic_restarts_the_stream_and_nothing_else() {
+        let (mut world, mut stream) = started();
+        stream.call(&mut world.around(), |_, _, _| panic!("a bug, on purpose"));
+        assert_eq!(world.reason(), Reason::InternalError);
+        assert!(!stream.is_broken && stream.poll_timeout().is_some(), "the next attempt has its time");
+        world.now.mono = stream.poll_timeout().unwrap();
+        stream.handle_timeout(&mut world.around());
+        assert!(stream.connection().is_some(), "it connects again");
+    }
+
+    #[test]
+    fn a_stream_that_cannot_start_anew_stays_down_and_can_be_removed() {
+        let (mut world, mut stream) = started();
+        stream.is_broken = true;
+        stream.call(&mut world.around(), |_, _, _| panic!("not called"));
+        assert_eq!(stream.poll_timeout(), None);
+        stream.stop(&mut world.around());
+        assert!(stream.is_done(world.now));
+    }
+
+    #[test]
+    fn a_stopping_stream_is_not_started_again() {
+        let (mut world, mut stream) = started();
+        stream.stop(&mut world.around());
+        stream.start(&mut world.around());
+        assert!(stream.is_done(world.now) && stream.connection().is_none());
+    }
+
+    #[test]
+    fn completions_of_an_earlier_connection_are_nothing_to_it() {
+        let (mut world, mut stream) = started();
+        let before = stream.connection().unwrap();
+        stream.start(&mut world.around());
+        let after = stream.connection().unwrap();
+        assert_ne!(before, after);
+        stream.on_connect_failed(before, ConnectError::Refused, &mut world.around());
+        assert!(!stream.on_closed(before, CloseReason::Reset, &mut world.around()));
+        assert_eq!(stream.connection(), Some(after));
+    }
+
+    #[test]
+    fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
+        let (mut world, mut stream) = started();
+        let total = 3 * STREAM_BYTES_PER_TURN;
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let token = world.io.adopt(ours.into()).unwrap();
+        stream.connection = Some(token);
+        let flood = std::thread::spawn(move || std::io::Write::write_all(&mut theirs, &vec![0; total]));
+        let (mut turn, mut done, mut pauses) = (1, 0, 0);
+        while stream.connection().is_some() {
+            // One turn, until the stream has had its share of it and holds what it may hold.
+            while !stream.inbox.is_paused && stream.connection().is_some() {
+                world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+                world.deliver(&mut stream, token, turn);
+            }
+            let worked = STREAM_BYTES_PER_TURN - stream.inbox.share;
+            done += worked;
+            if stream.inbox.is_paused {
+                assert_eq!(worked, STREAM_BYTES_PER_TURN);
+                pauses += 1;
+            }
+            turn += 1;
+            let around = &mut Surroundings { turn, ..world.around() };
+            stream.go_on(around);
+            assert!(stream.connection().is_none() || !stream.inbox.is_paused, "it receives again");
+        }
+        flood.join().unwrap().unwrap();
+        assert!(pauses >= 2, "{pauses} pauses");
+        assert_eq!(done, total);
+    }
+
+    struct World {
+        io: Uring,
+        events: EventSender,
+        queue: HeapCons<Event>,
+        now: Now,
+    }
+
+    impl World {
+        fn around(&mut self) -> Surroundings<'_> {
+            Surroundings { io: &mut self.io, events: &mut self.events, now: self.now, turn: 1 }
+        }
+
+        fn deliver(&mut self, stream: &mut Stream, to: Token, turn: u64) {
+            while let Some(completion) = self.io.next_completion() {
+                let around = &mut Surroundings { turn, ..self.around() };
+                match completion {
+                    io::Completion::Received(token, buffer) if token == to => {
+                        stream.on_received(token, buffer, around);
+                    }
+                    io::Completion::Closed(token, reason) if token == to => {
+                        stream.on_closed(token, reason, around);
+                    }
+                    io::Completion::Connected(_)
+                    | io::Completion::ConnectFailed(..)
+                    | io::Completion::Received(..)
+                    | io::Completion::Closed(..)
+                    | io::Completion::Woken => {}
+                }
+            }
+        }
+
+        fn reason(&mut self) -> Reason {
+            self.events.flush();
+            let statuses = self.queue.pop_iter().filter_map(|event| {
+                let Event::Status { status, .. } = event else { return None };
+                Some(status.reason)
+            });
+            statuses.last().unwrap()
+        }
+    }
+
+    /// A stream that is connecting; nothing answers, because nothing is submitted.
+    fn started() -> (World, Stream) {
+        let (producer, queue) = HeapRb::new(16).split();
+        let events = EventSender::new(producer, io::wake_pair().unwrap().0);
+        let io = Uring::new(Config { sockets_max: 4, ..Config::default() }).unwrap();
+        let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() } };
+        let (url, credentials) = CameraUrl::parse("rtsp://127.0.0.1:9/x").unwrap();
+        let new = NewStream {
+            uid: StreamUid(1),
+            id: StreamId::new("cam").unwrap(),
+            camera: CameraConfig { url, credentials, policy: Policy::default() },
+            seed: 1,
+            publisher: Box::new(Publisher::create(StreamUid(1), 1, 64 * 1024).unwrap()),
+        };
+        let mut stream = Stream::new(new, world.now);
+        stream.start(&mut world.around());
+        assert!(stream.connection().is_some());
+        (world, stream)
+    }
+}

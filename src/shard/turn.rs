@@ -1,0 +1,324 @@
+//! The turn: the same things in the same order, as often as something happens.
+//!
+//! ```text
+//!  clock ▶ commands ▶ what was left ▶ completions ▶ deadlines ▶ readers ▶ events ▶ submit and wait
+//! ```
+//! No logic of its own: what a stream does is [`Stream`]'s, how long to gather is [`Pacing`]'s.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ringbuf::HeapCons;
+use ringbuf::traits::{Consumer, Observer};
+
+use super::clock;
+use super::command::{Command, Event, NewStream};
+use super::deadlines::Deadlines;
+use super::events::EventSender;
+use super::line::Line;
+use super::pacing::Pacing;
+use super::stream::{Stream, Surroundings};
+use crate::ids::StreamUid;
+use crate::io::{Completion, Token, Uring, WaitError};
+use crate::limits::COMMANDS_PER_TURN;
+use crate::publish::TouchedSessions;
+use crate::time::{Mono, Now};
+
+/// How often counters are told.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon events that found the queue full are tried again.
+const EVENTS_RETRY: Duration = Duration::from_millis(10);
+
+/// One thread's streams and what they share.
+pub(super) struct Shard {
+    pub(super) io: Uring,
+    pub(super) events: EventSender,
+    pub(super) commands: HeapCons<Command>,
+    pub(super) pacing: Pacing,
+    streams: Streams,
+    deadlines: Deadlines,
+    /// Reader sessions whose bell is to be rung at the end of the turn.
+    touched_sessions: TouchedSessions,
+    stats_at: Mono,
+    /// Turns so far.
+    turns: u64,
+    /// Somebody called during this turn: there may be commands that it has not seen.
+    is_called: bool,
+    is_ending: bool,
+}
+
+/// The streams, found by name, by socket and by place.
+#[derive(Default)]
+struct Streams {
+    places: Vec<Option<Stream>>,
+    free: Vec<usize>,
+    by_uid: HashMap<StreamUid, usize>,
+    /// By a token's index.
+    by_socket: Vec<usize>,
+    /// Places to be looked after at the end of the turn.
+    touched: Line,
+    /// Places with something left for the next turn.
+    left: Line,
+}
+
+impl Shard {
+    /// A shard without streams.
+    pub(super) fn new(io: Uring, events: EventSender, commands: HeapCons<Command>, pacing: Pacing) -> Self {
+        Self {
+            io,
+            events,
+            commands,
+            pacing,
+            streams: Streams::default(),
+            deadlines: Deadlines::default(),
+            touched_sessions: TouchedSessions::new(),
+            stats_at: Mono(0),
+            turns: 0,
+            is_called: false,
+            is_ending: false,
+        }
+    }
+
+    /// Turns until it was told to end, the last stream is gone and all was told.
+    ///
+    /// # Errors
+    /// [`WaitError`]: the kernel no longer serves this ring.
+    pub(super) fn run(&mut self) -> Result<(), WaitError> {
+        while !self.is_done() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        let all_told = self.events.is_empty() || !self.events.is_heard();
+        self.is_ending && self.streams.by_uid.is_empty() && all_told
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// [`WaitError`]: the kernel no longer serves this ring.
+    pub(super) fn turn(&mut self) -> Result<(), WaitError> {
+        let now = clock::now();
+        self.turns += 1;
+        let all_commands = self.take_commands(now);
+        self.go_on(now);
+        self.take_completions(now);
+        self.fire_deadlines(now);
+        self.tell_stats(now);
+        let is_unit_open = self.look_after(now);
+        self.touched_sessions.ring();
+        self.events.flush();
+        let is_called = std::mem::take(&mut self.is_called);
+        let has_work = is_called || !all_commands || !self.streams.left.is_empty();
+        let timeout = if has_work { Some(Duration::ZERO) } else { self.timeout() };
+        self.io.wait(timeout, self.pacing.hold(now.mono, is_unit_open))
+    }
+
+    /// Whether all were taken.
+    fn take_commands(&mut self, now: Now) -> bool {
+        for _ in 0..COMMANDS_PER_TURN {
+            // In this order: what was sent before the sender was dropped is seen.
+            let is_held = self.commands.write_is_held();
+            match self.commands.try_pop() {
+                Some(command) => self.obey(command, now),
+                None if is_held || self.is_ending => return true,
+                None => self.obey(Command::Shutdown, now),
+            }
+        }
+        self.commands.is_empty()
+    }
+
+    fn obey(&mut self, command: Command, now: Now) {
+        match command {
+            Command::Add(new) if self.is_ending => self.events.removed(new.uid, new.publisher),
+            Command::Add(new) => self.add(*new, now),
+            Command::Remove { uid } => self.with_uid(uid, now, Stream::stop),
+            Command::Restart { uid } => self.with_uid(uid, now, Stream::start),
+            Command::Resolved { uid, attempt, answer } => {
+                self.with_uid(uid, now, |stream, around| stream.on_resolved(attempt, answer, around));
+            }
+            Command::Attach { uid, ring } => match self.streams.by_uid.get(&uid) {
+                Some(&place) => self.with(place, now, |stream, around| stream.attach(ring, around)),
+                None => self.events.answer(Event::NotAttached { uid, ring }),
+            },
+            Command::Detach { uid, ring: id } => match self.streams.by_uid.get(&uid) {
+                Some(&place) => self.with(place, now, |stream, around| stream.detach(id, around)),
+                None => self.events.answer(Event::Detached { uid, id, ring: None }),
+            },
+            Command::Shutdown => {
+                self.is_ending = true;
+                for place in 0..self.streams.places.len() {
+                    self.with(place, now, Stream::stop);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, new: NewStream, now: Now) {
+        let place = self.streams.insert(Stream::new(new, now));
+        self.with(place, now, Stream::start);
+    }
+
+    /// Streams that had more than their share go on with it.
+    fn go_on(&mut self, now: Now) {
+        // Those that have something left again stand behind these, for the next turn.
+        for _ in 0..self.streams.left.len() {
+            if let Some(place) = self.streams.left.pop() {
+                self.with_rest(place, now, Stream::go_on);
+            }
+        }
+    }
+
+    fn take_completions(&mut self, now: Now) {
+        while let Some(completion) = self.io.next_completion() {
+            match completion {
+                Completion::Connected(token) => {
+                    self.with_token(token, now, |stream, around| {
+                        stream.on_connected(token, around);
+                        false
+                    });
+                }
+                Completion::ConnectFailed(token, error) => {
+                    self.with_token(token, now, |stream, around| {
+                        stream.on_connect_failed(token, error, around);
+                        false
+                    });
+                }
+                Completion::Received(token, buffer) => {
+                    self.with_token(token, now, |stream, around| stream.on_received(token, buffer, around));
+                }
+                Completion::Closed(token, reason) => {
+                    self.with_token(token, now, |stream, around| stream.on_closed(token, reason, around));
+                }
+                Completion::Woken => self.is_called = true,
+            }
+        }
+    }
+
+    fn fire_deadlines(&mut self, now: Now) {
+        while let Some(place) = self.deadlines.pop_due(now.mono) {
+            self.with(place, now, Stream::handle_timeout);
+        }
+    }
+
+    fn tell_stats(&mut self, now: Now) {
+        if now.mono < self.stats_at {
+            return;
+        }
+        self.stats_at = now.mono + STATS_INTERVAL;
+        for place in 0..self.streams.places.len() {
+            self.with(place, now, Stream::tell_stats);
+        }
+    }
+
+    /// Feeds the readers of each touched stream once, sets its deadline, drops it when it is done.
+    ///
+    /// Returns whether a unit is incomplete: the rest of it is on its way.
+    fn look_after(&mut self, now: Now) -> bool {
+        let mut is_unit_open = false;
+        while let Some(place) = self.streams.touched.pop() {
+            let Some(stream) = self.streams.places.get_mut(place).and_then(Option::as_mut) else { continue };
+            let turn = self.turns;
+            let around = &mut Surroundings { io: &mut self.io, events: &mut self.events, now, turn };
+            stream.feed(&mut self.touched_sessions, around);
+            is_unit_open |= stream.is_unit_open();
+            self.deadlines.set(place, stream.poll_timeout());
+            let (is_done, connection) = (stream.is_done(now), stream.connection());
+            self.streams.bind(place, connection);
+            if is_done && let Some(stream) = self.streams.remove(place) {
+                self.events.removed(stream.uid, stream.into_publisher());
+            }
+        }
+        is_unit_open
+    }
+
+    /// How long nothing is due.
+    fn timeout(&mut self) -> Option<Duration> {
+        let stats = (!self.streams.by_uid.is_empty()).then_some(self.stats_at);
+        // Only the sleep is measured from here; no stream sees this time.
+        let now = clock::now().mono;
+        let retry = (!self.events.is_empty()).then_some(now + EVENTS_RETRY);
+        let next = [self.deadlines.next(), stats, retry].into_iter().flatten().min();
+        next.map(|at| at.since(now))
+    }
+
+    fn with_uid(&mut self, uid: StreamUid, now: Now, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>)) {
+        if let Some(&place) = self.streams.by_uid.get(&uid) {
+            self.with(place, now, act);
+        }
+    }
+
+    fn with_token(
+        &mut self,
+        token: Token,
+        now: Now,
+        act: impl FnOnce(&mut Stream, &mut Surroundings<'_>) -> bool,
+    ) {
+        // The entry may be another stream's by now. It compares the token.
+        if let Some(&place) = self.streams.by_socket.get(token.index as usize) {
+            self.with_rest(place, now, act);
+        }
+    }
+
+    fn with(&mut self, place: usize, now: Now, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>)) {
+        self.with_rest(place, now, |stream, around| {
+            act(stream, around);
+            false
+        });
+    }
+
+    /// Lets the stream at `place` act; `act` tells whether something is left for the next turn.
+    fn with_rest(
+        &mut self,
+        place: usize,
+        now: Now,
+        act: impl FnOnce(&mut Stream, &mut Surroundings<'_>) -> bool,
+    ) {
+        let Some(stream) = self.streams.places.get_mut(place).and_then(Option::as_mut) else { return };
+        let turn = self.turns;
+        let around = &mut Surroundings { io: &mut self.io, events: &mut self.events, now, turn };
+        let has_rest = act(stream, around);
+        let connection = stream.connection();
+        self.streams.touched.push(place);
+        if has_rest {
+            self.streams.left.push(place);
+        }
+        self.streams.bind(place, connection);
+    }
+}
+
+impl Streams {
+    fn insert(&mut self, stream: Stream) -> usize {
+        let place = self.free.pop().unwrap_or(self.places.len());
+        if place == self.places.len() {
+            self.places.push(None);
+        }
+        self.by_uid.insert(stream.uid, place);
+        if let Some(free) = self.places.get_mut(place) {
+            *free = Some(stream);
+        }
+        place
+    }
+
+    fn remove(&mut self, place: usize) -> Option<Stream> {
+        let stream = self.places.get_mut(place).and_then(Option::take)?;
+        self.by_uid.remove(&stream.uid);
+        self.free.push(place);
+        Some(stream)
+    }
+
+    /// Completions of `connection` are for the stream at `place`.
+    fn bind(&mut self, place: usize, connection: Option<Token>) {
+        if let Some(token) = connection {
+            let index = token.index as usize;
+            if self.by_socket.len() <= index {
+                self.by_socket.resize(index + 1, usize::MAX);
+            }
+            if let Some(entry) = self.by_socket.get_mut(index) {
+                *entry = place;
+            }
+        }
+    }
+}
