@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
@@ -25,6 +26,10 @@ pub struct Args {
     /// How shards do input and output.
     #[arg(long, value_enum, default_value_t = IoBackend::Auto)]
     io: IoBackend,
+    /// How long a busy shard may gather before it wakes, in microseconds; 0: never. More costs latency and saves
+    /// processor time; a shard that is not busy does not wait.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    latency_us: u32,
     /// Reader programs to start and look after, by commas. Only `none` is available yet.
     #[arg(long, value_name = "LIST", default_value = "none")]
     readers: String,
@@ -34,9 +39,6 @@ pub struct Args {
     /// Not available yet.
     #[arg(long, value_name = "DIR", hide = true)]
     state_dir: Option<OsString>,
-    /// Not available yet.
-    #[arg(long, value_name = "N", hide = true)]
-    latency_us: Option<OsString>,
     /// Not available yet.
     #[arg(long, value_name = "ADDR", hide = true)]
     http: Option<OsString>,
@@ -62,6 +64,8 @@ pub struct Config {
     pub ring_socket: PathBuf,
     /// Shards.
     pub shards: NonZeroUsize,
+    /// How long a busy shard may gather before it wakes.
+    pub latency: Duration,
 }
 
 /// An address of the control plane.
@@ -117,7 +121,8 @@ impl Config {
             listen.push(Listen::Unix(default_path("control.sock")?));
         }
         let ring_socket = args.ring_socket.map_or_else(|| default_path("ring.sock"), Ok)?;
-        Ok(Self { listen, ring_socket, shards: args.shards.unwrap_or(surroundings.cores) })
+        let latency = Duration::from_micros(args.latency_us.into());
+        Ok(Self { listen, ring_socket, shards: args.shards.unwrap_or(surroundings.cores), latency })
     }
 }
 
@@ -150,7 +155,6 @@ fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
     let not_built = [
         ("--config", args.config.is_some()),
         ("--state-dir", args.state_dir.is_some()),
-        ("--latency-us", args.latency_us.is_some()),
         ("--http", args.http.is_some()),
         ("--io epoll", args.io == IoBackend::Epoll),
         ("--readers other than none", args.readers != "none"),
@@ -218,7 +222,6 @@ mod tests {
             ["--http", "127.0.0.1:80"],
             ["--config", "f"],
             ["--state-dir", "d"],
-            ["--latency-us", "500"],
         ] {
             assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ring_abi::layout::{ABI_MAJOR, ABI_MINOR};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
@@ -117,7 +118,7 @@ impl MediaControl for Api {
                 unit_bytes_max: UNIT_LEN_MAX as u64,
                 watchers_max: number(WATCHERS_MAX),
             }),
-            ring_abi_version: String::new(),
+            ring_abi_version: format!("{ABI_MAJOR}.{ABI_MINOR}"),
             ring_socket: self.ring_socket.display().to_string(),
             streams: number(facts.streams),
             revision: facts.revision,

@@ -1,137 +1,261 @@
-//! Stand-in for the shards until they land: it takes every command and nothing ever happens.
+//! The shards, as the control thread sees them: who carries what, commands in, events out.
+//!
+//! Commands that must arrive (a removal, a look-up's answer) wait here when a shard's queue is full, and are sent in
+//! their order after its next events. A new stream does not wait: it is refused, and the caller tries again. So what
+//! waits is bounded by the streams that there are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::JoinHandle;
 
-use tokio::sync::Notify;
-use vms_proto::v1;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tracing::error;
 
+use super::attach::Segment;
 use super::error::ApiError;
 use super::registry::Place;
-use super::show;
 use super::spec::StreamSpec;
-use crate::codec::Codec;
 use crate::config::Config;
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::Status;
-use crate::time::Mono;
+use crate::ingest::{CameraConfig, Policy};
+use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
+use crate::publish::{Publisher, ReaderRing, RingId};
+use crate::shard::{self, Command, CommandSender, Event, EventReceiver, NewStream, Refused, ShardConfig};
 
-pub(crate) struct Track {
-    pub(crate) codec: Codec,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
-    pub(crate) frame_rate: (u32, u32),
-    pub(crate) profile: u8,
-    pub(crate) level: u8,
-}
-
-impl Track {
-    pub(crate) fn shown(&self) -> v1::TrackInfo {
-        let (frames, seconds) = self.frame_rate;
-        v1::TrackInfo {
-            codec: show::codec(self.codec).into(),
-            width: self.width,
-            height: self.height,
-            fps: if seconds == 0 { 0.0 } else { f64::from(frames) / f64::from(seconds) },
-            profile_idc: self.profile.into(),
-            level_idc: self.level.into(),
-        }
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) units: u64,
-    pub(crate) key_units: u64,
-    pub(crate) bytes: u64,
-    pub(crate) lost_packets: u64,
-    pub(crate) damaged_units: u64,
-    pub(crate) dropped_units: u64,
-    pub(crate) readers: u32,
-    pub(crate) reconnects: u64,
-    pub(crate) last_unit: Option<Mono>,
-}
-
-impl Counters {
-    pub(crate) fn shown(&self) -> v1::StreamStats {
-        v1::StreamStats {
-            units: self.units,
-            bytes: self.bytes,
-            fps: 0.0,
-            bitrate_bps: 0,
-            lost_packets: self.lost_packets,
-            damaged_units: self.damaged_units,
-            dropped_units: self.dropped_units,
-            readers: self.readers,
-            key_units: self.key_units,
-        }
-    }
-}
-
-#[expect(dead_code, reason = "no shard yet")]
-pub(crate) enum Event {
-    Status { uid: StreamUid, status: Status },
-    Tracks { uid: StreamUid, tracks: Vec<Track> },
-    Counters { uid: StreamUid, counters: Counters },
-    Resolve { uid: StreamUid, host: String, port: u16 },
-    Removed { uid: StreamUid },
-}
-
+/// All shards.
+#[derive(Debug)]
 pub(crate) struct Engine {
-    streams: Vec<usize>,
-    removed: Vec<Event>,
-    live: HashSet<StreamUid>,
+    shards: Vec<Shard>,
+    /// Streams that a shard still holds.
+    live: HashMap<StreamUid, Live>,
 }
+
+#[derive(Debug)]
+struct Live {
+    shard: usize,
+    segment: Segment,
+}
+
+#[derive(Debug)]
+struct Shard {
+    commands: CommandSender,
+    events: EventReceiver,
+    /// Commands that found the queue full.
+    waiting: VecDeque<Command>,
+    streams: usize,
+    thread: JoinHandle<()>,
+}
+
+/// Rings when a shard has something to tell.
+#[derive(Debug)]
+pub(crate) struct Bell(AsyncFd<OwnedFd>);
 
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {}
+pub enum StartError {
+    /// One did not start.
+    #[error("shard {index} did not start")]
+    Shard {
+        /// Which, from 0.
+        index: usize,
+        /// Why.
+        source: shard::StartError,
+    },
+    /// Its events cannot be waited for.
+    #[error("the events of shard {index} cannot be waited for")]
+    Bell {
+        /// Which, from 0.
+        index: usize,
+        /// Why.
+        source: io::Error,
+    },
+}
 
 impl Engine {
+    /// Starts the shards, each on a core of its own as far as there are cores. To be called within the runtime.
+    ///
+    /// # Errors
+    /// [`StartError`]; those that had started end.
     pub(crate) fn start(config: &Config) -> Result<(Self, Vec<Bell>), StartError> {
-        let shards = config.shards.get();
-        let engine = Self { streams: vec![0; shards], removed: Vec::new(), live: HashSet::new() };
-        Ok((engine, (0..shards).map(|_| Bell(Notify::new())).collect()))
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let mut engine = Self { shards: Vec::new(), live: HashMap::new() };
+        let mut bells = Vec::new();
+        for index in 0..config.shards.get() {
+            let mut shard_config = ShardConfig {
+                index,
+                core: cores.get(index).copied(),
+                latency: config.latency,
+                io: Default::default(),
+            };
+            shard_config.io.sockets_max = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
+            let shard = Shard::start(shard_config).map_err(|source| StartError::Shard { index, source })?;
+            bells.push(shard.bell().map_err(|source| StartError::Bell { index, source })?);
+            engine.shards.push(shard);
+        }
+        Ok((engine, bells))
     }
 
+    /// How many shards there are.
     pub(crate) fn shards(&self) -> usize {
-        self.streams.len()
+        self.shards.len()
     }
 
-    pub(crate) fn io_backend(&self) -> &'static str {
-        "none"
+    /// How they do input and output.
+    #[expect(clippy::unused_self, reason = "a property of the engine, of which there is one kind today")]
+    pub(crate) const fn io_backend(&self) -> &'static str {
+        "uring"
     }
 
+    /// Streams that a shard still holds, also when their removal was asked for.
     pub(crate) fn live(&self) -> usize {
         self.live.len()
     }
 
+    /// The shard for one more stream: the one with the fewest.
     pub(crate) fn place(&self) -> usize {
-        let least = self.streams.iter().enumerate().min_by_key(|(_, streams)| **streams);
-        least.map_or(0, |(shard, _)| shard)
+        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| shard.streams);
+        fewest.map_or(0, |(index, _)| index)
     }
 
-    pub(crate) fn add(&mut self, place: Place, _id: &StreamId, _spec: &StreamSpec) -> Result<(), ApiError> {
-        self.live.insert(place.uid);
-        self.streams[place.shard] += 1;
+    /// Hands a stream to its shard.
+    ///
+    /// # Errors
+    /// `Overloaded` when the shard has too many commands waiting, `MemoryLimit` when there is no arena.
+    pub(crate) fn add(&mut self, place: Place, id: &StreamId, spec: &StreamSpec) -> Result<(), ApiError> {
+        let shard = self.shards.get_mut(place.shard).ok_or(ApiError::Overloaded)?;
+        if !shard.waiting.is_empty() {
+            return Err(ApiError::Overloaded);
+        }
+        let camera = CameraConfig {
+            url: spec.url.clone(),
+            credentials: spec.credentials.clone(),
+            policy: Policy::default(),
+        };
+        let publisher = Publisher::create(place.uid, random(), ARENA_LEN_DEFAULT)
+            .map(Box::new)
+            .map_err(|error| ApiError::MemoryLimit { why: error.to_string() })?;
+        let segment = Segment { uid: place.uid, epoch: publisher.epoch(), fd: publisher.fd() };
+        let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };
+        shard.commands.send(Command::Add(Box::new(new))).map_err(|Refused(_)| ApiError::Overloaded)?;
+        shard.streams += 1;
+        self.live.insert(place.uid, Live { shard: place.shard, segment });
         Ok(())
     }
 
+    /// Asks a stream's shard to end it politely; [`Event::Removed`] follows.
     pub(crate) fn remove(&mut self, place: Place) {
-        self.live.remove(&place.uid);
-        self.streams[place.shard] -= 1;
+        self.deliver(place.uid, Command::Remove { uid: place.uid });
     }
 
-    pub(crate) fn resolved(&self, _uid: StreamUid, _addresses: Result<Vec<std::net::IpAddr>, String>) {}
+    /// Answers an [`Event::Resolve`].
+    pub(crate) fn resolved(&mut self, uid: StreamUid, attempt: u64, answer: Result<Vec<SocketAddr>, String>) {
+        self.deliver(uid, Command::Resolved { uid, attempt, answer });
+    }
 
-    pub(crate) fn next_event(&mut self, _shard: usize) -> Option<Event> {
-        self.removed.pop()
+    /// The memory of a stream.
+    pub(crate) fn segment(&self, uid: StreamUid) -> Option<Segment> {
+        self.live.get(&uid).map(|live| live.segment.clone())
+    }
+
+    /// Hands a reader's ring to its stream; [`Event::Attached`] or [`Event::NotAttached`] follows.
+    pub(crate) fn attach(&mut self, uid: StreamUid, ring: Box<ReaderRing>) {
+        self.deliver(uid, Command::Attach { uid, ring });
+    }
+
+    /// Takes a reader's ring back; false when no shard has it, else [`Event::Detached`] follows.
+    pub(crate) fn detach(&mut self, uid: StreamUid, ring: RingId) -> bool {
+        self.deliver(uid, Command::Detach { uid, ring })
+    }
+
+    /// Takes note of a shard's bell, before its events are taken.
+    pub(crate) fn clear_bell(&self, shard: usize) {
+        if let Some(shard) = self.shards.get(shard) {
+            shard.events.clear_bell();
+        }
+    }
+
+    /// The next event of a shard. When there is none, commands that waited are sent.
+    pub(crate) fn next_event(&mut self, shard: usize) -> Option<Event> {
+        let shard = self.shards.get_mut(shard)?;
+        let Some(event) = shard.events.next_event() else {
+            shard.send_waiting();
+            return None;
+        };
+        if let Event::Removed { uid, .. } = &event
+            && self.live.remove(uid).is_some()
+        {
+            shard.streams -= 1;
+        }
+        Some(event)
+    }
+
+    /// Whether a shard's thread has ended. It never should while the daemon runs.
+    pub(crate) fn is_over(&self, shard: usize) -> bool {
+        self.shards.get(shard).is_none_or(|shard| shard.events.is_over())
+    }
+
+    /// Ends the shards. Waits for their threads only when they carry nothing: then it is a matter of one turn.
+    pub(crate) fn stop(&mut self) {
+        for Shard { mut commands, thread, .. } in self.shards.drain(..) {
+            // A full queue or an ended thread: dropping the sender ends the shard too.
+            drop(commands.send(Command::Shutdown));
+            drop(commands);
+            if self.live.is_empty() && thread.join().is_err() {
+                error!("a shard had panicked");
+            }
+        }
+    }
+
+    /// Whether there is a shard to take the command.
+    fn deliver(&mut self, uid: StreamUid, command: Command) -> bool {
+        let shard = self.live.get(&uid).map(|live| live.shard);
+        let Some(shard) = shard.and_then(|shard| self.shards.get_mut(shard)) else { return false };
+        shard.waiting.push_back(command);
+        shard.send_waiting();
+        true
     }
 }
 
-pub(crate) struct Bell(Notify);
+impl Shard {
+    fn start(config: ShardConfig) -> Result<Self, shard::StartError> {
+        let shard::ShardHandle { commands, events, thread } = shard::spawn(config)?;
+        Ok(Self { commands, events, waiting: VecDeque::new(), streams: 0, thread })
+    }
+
+    #[expect(
+        deprecated,
+        reason = "unsound only for types that may give up their descriptor; an OwnedFd keeps it, and the replacement is unsafe"
+    )]
+    fn bell(&self) -> io::Result<Bell> {
+        AsyncFd::with_interest(self.events.as_fd().try_clone_to_owned()?, Interest::READABLE).map(Bell)
+    }
+
+    fn send_waiting(&mut self) {
+        while let Some(command) = self.waiting.pop_front() {
+            if let Err(Refused(command)) = self.commands.send(command) {
+                self.waiting.push_front(command);
+                return;
+            }
+        }
+    }
+}
 
 impl Bell {
-    pub(crate) async fn rung(&self) {
-        self.0.notified().await;
+    /// Returns when the shard has rung since the last call.
+    ///
+    /// # Errors
+    /// The runtime is ending.
+    pub(crate) async fn rung(&self) -> io::Result<()> {
+        self.0.readable().await?.clear_ready();
+        Ok(())
     }
+}
+
+/// A number that nobody foresees: the hash of nothing, by the standard library's random keys.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

@@ -68,7 +68,6 @@ pub(crate) enum ApiError {
     },
     /// No memory for one more arena.
     #[error("no shared memory for one more stream: {why}")]
-    #[expect(dead_code, reason = "nothing allocates before the shards land")]
     MemoryLimit {
         /// What the kernel said.
         why: String,

@@ -115,7 +115,11 @@ pub(crate) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> 
     Ok(listener)
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
+/// Makes the directory that a socket at `path` stands in, for the owner and its group.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() && !parent.exists() => {
             DirBuilder::new().recursive(true).mode(0o750).create(parent)

@@ -6,10 +6,12 @@
 //!                            ▲            │
 //!                          pump ◀─events──┘        (one a shard)
 //!                            └──▶ resolve
+//!  reader ──ring socket──▶ attach ─▶ plane
 //! ```
 //! One thread, one tokio runtime. Nothing here touches media, and nothing a caller does can hold up a shard.
 
 mod api;
+mod attach;
 mod clock;
 mod engine;
 mod error;

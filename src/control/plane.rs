@@ -3,22 +3,27 @@
 //! Everything here runs on the control thread. The mutex is there because tonic's handlers must be `Send`; it is
 //! never contended and never held across an await.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use vms_proto::v1;
 
+use super::attach::Attachments;
 use super::clock;
-use super::engine::{Engine, Event};
+use super::engine::Engine;
 use super::error::ApiError;
 use super::feed::Watch;
-use super::registry::{Page, Place, Registry};
+use super::registry::{Change, Page, Place, Registry};
 use super::show;
 use super::spec::StreamSpec;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
 use crate::limits::STREAMS_MAX;
+use crate::publish::RefusalCode;
+use crate::publish::attach::{Handle, PendingAttach, Request};
+use crate::shard::Event;
 use crate::time::UnixNanos;
 
 /// The state behind its lock.
@@ -28,10 +33,11 @@ pub(crate) struct SharedPlane {
     idle: Arc<Notify>,
 }
 
-/// Registry and engine.
+/// Registry, engine and readers.
 pub(crate) struct Plane {
     registry: Registry,
     engine: Engine,
+    attachments: Attachments,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -46,6 +52,8 @@ pub(crate) struct Lookup {
     pub(crate) host: String,
     /// The port, which the answer carries along.
     pub(crate) port: u16,
+    /// The question's number, which goes back with the answer.
+    pub(crate) attempt: u64,
 }
 
 /// What came of a batch of events.
@@ -55,6 +63,8 @@ pub(crate) struct Batch {
     pub(crate) lookups: Vec<Lookup>,
     /// Whether there may be more events.
     pub(crate) more: bool,
+    /// The shard's thread has ended.
+    pub(crate) is_over: bool,
 }
 
 /// Facts for `GetServerInfo`.
@@ -73,11 +83,12 @@ pub(crate) struct Facts {
 }
 
 impl SharedPlane {
-    /// An empty registry before `engine`.
-    pub(crate) fn new(engine: Engine) -> Self {
+    /// An empty registry before `engine`; readers come through `door`.
+    pub(crate) fn new(engine: Engine, door: Handle) -> Self {
         let start = clock::now().wall;
         let registry = Registry::new(start);
-        let plane = Plane { registry, engine, next_uid: 1, draining: false, start };
+        let attachments = Attachments::new(door);
+        let plane = Plane { registry, engine, attachments, next_uid: 1, draining: false, start };
         Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::new(Notify::new()) }
     }
 
@@ -102,6 +113,11 @@ impl SharedPlane {
         while self.lock().engine.live() > 0 {
             self.idle.notified().await;
         }
+    }
+
+    /// Ends the shards.
+    pub(crate) fn stop(&self) {
+        self.lock().engine.stop();
     }
 }
 
@@ -164,15 +180,44 @@ impl Plane {
         }
     }
 
+    /// Does what the attach thread asks for.
+    pub(crate) fn serve_reader(&mut self, request: Request) {
+        match request {
+            Request::Attach(reader) => self.attach(&reader),
+            Request::Detach { ring, stream } => {
+                if !self.engine.detach(stream, ring) {
+                    self.attachments.detached(ring);
+                }
+            }
+        }
+    }
+
+    fn attach(&mut self, reader: &PendingAttach) {
+        let segment = self.registry.uid(&reader.stream).and_then(|uid| self.engine.segment(uid));
+        let Some(segment) = segment.filter(|_| !self.draining) else {
+            let text = format!("there is no stream {}", reader.stream);
+            self.attachments.refuse(reader.ring, RefusalCode::UnknownStream, text);
+            return;
+        };
+        let uid = segment.uid;
+        if let Some(ring) = self.attachments.begin(reader, segment) {
+            self.engine.attach(uid, ring);
+        }
+    }
+
     /// Hands a look-up's result to the stream that asked.
-    pub(crate) fn resolved(&self, uid: StreamUid, addresses: Result<Vec<std::net::IpAddr>, String>) {
-        self.engine.resolved(uid, addresses);
+    pub(crate) fn resolved(&mut self, lookup: &Lookup, answer: Result<Vec<SocketAddr>, String>) {
+        self.engine.resolved(lookup.uid, lookup.attempt, answer);
     }
 
     fn take_events(&mut self, shard: usize, limit: usize) -> Batch {
         let mut batch = Batch::default();
+        self.engine.clear_bell(shard);
         for _ in 0..limit {
-            let Some(event) = self.engine.next_event(shard) else { return batch };
+            let Some(event) = self.engine.next_event(shard) else {
+                batch.is_over = self.engine.is_over(shard);
+                return batch;
+            };
             batch.lookups.extend(self.take_event(event));
         }
         batch.more = true;
@@ -183,16 +228,18 @@ impl Plane {
         let now = clock::now();
         match event {
             Event::Status { uid, status } => {
-                if let Some(id) = self.registry.status(uid, &status, now) {
-                    log_status(id, &status);
+                if let Some(change) = self.registry.status(uid, &status, now) {
+                    log_status(&change, &status);
                 }
             }
-            Event::Tracks { uid, tracks } => {
-                self.registry.tracks(uid, &tracks);
-            }
-            Event::Counters { uid, counters } => self.registry.counters(uid, &counters, now),
-            Event::Resolve { uid, host, port } => return Some(Lookup { uid, host, port }),
-            Event::Removed { uid: _ } => {}
+            Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
+            Event::Resolve { uid, host, port, attempt } => return Some(Lookup { uid, host, port, attempt }),
+            Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),
+            Event::NotAttached { uid: _, ring } => self.attachments.not_attached(ring.id()),
+            // Dropped here, because a shard has no time for it.
+            Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
+            // The engine counts; the registry has forgotten it when its removal was asked for.
+            Event::Removed { uid: _, publisher: _ } => {}
         }
         None
     }
@@ -207,15 +254,21 @@ impl Plane {
     }
 }
 
-fn log_status(id: &StreamId, status: &Status) {
+/// A camera that stays down is told once and not at each attempt: five hundred of them would drown everything else.
+fn log_status(change: &Change<'_>, status: &Status) {
     let Status { state, reason, .. } = status;
-    let detail = show::detail(&status.detail);
+    let (id, detail) = (change.id, show::detail(&status.detail));
     match state {
-        State::Backoff | State::AuthFailed | State::Unsupported | State::Stalled => {
+        State::Backoff | State::AuthFailed | State::Unsupported | State::Stalled if change.is_new_reason => {
             warn!(stream = %id, ?state, ?reason, "{detail}");
         }
-        State::Pending | State::Connecting | State::Streaming | State::Stopping => {
-            info!(stream = %id, ?state, ?reason, "{detail}");
-        }
+        State::Streaming => info!(stream = %id, ?state, "{detail}"),
+        State::Backoff
+        | State::AuthFailed
+        | State::Unsupported
+        | State::Stalled
+        | State::Pending
+        | State::Connecting
+        | State::Stopping => debug!(stream = %id, ?state, ?reason, "{detail}"),
     }
 }

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use prost::Message;
 use vms_proto::v1;
 
-use super::engine::{Counters, Track};
 use super::error::ApiError;
 use super::feed::{Feed, Watch};
 use super::rates::Rates;
@@ -23,6 +22,7 @@ use super::spec::StreamSpec;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
 use crate::limits::PAGE_LEN_MAX;
+use crate::shard::StreamStats;
 use crate::time::{Now, UnixNanos};
 
 /// All streams.
@@ -48,6 +48,15 @@ pub(crate) struct Place {
     pub(crate) uid: StreamUid,
     /// Its shard, from 0.
     pub(crate) shard: usize,
+}
+
+/// What a new status changed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change<'a> {
+    /// Whose it is.
+    pub(crate) id: &'a StreamId,
+    /// Whether the reason is another than before.
+    pub(crate) is_new_reason: bool,
 }
 
 /// A page of streams.
@@ -167,37 +176,41 @@ impl Registry {
         self.feed.close();
     }
 
+    /// The incarnation that has the name `id` now.
+    pub(crate) fn uid(&self, id: &StreamId) -> Option<StreamUid> {
+        self.streams.get(id).map(|entry| entry.uid)
+    }
+
     /// Where everything is.
     pub(crate) fn places(&self) -> Vec<Place> {
         self.streams.values().map(|entry| Place { uid: entry.uid, shard: entry.shard }).collect()
     }
 
-    /// Takes a stream's new status. Answers its name when this changed anything.
-    pub(crate) fn status(&mut self, uid: StreamUid, status: &Status, now: Now) -> Option<&StreamId> {
+    /// Takes a stream's new status. Answers what it changed, if anything.
+    pub(crate) fn status(&mut self, uid: StreamUid, status: &Status, now: Now) -> Option<Change<'_>> {
         let next_attempt = status.next_attempt.map(|at| show::timestamp(show::wall_at(at, now)));
-        self.change(uid, |shown| {
+        let reason = show::reason(status.reason);
+        let mut is_new_reason = false;
+        let id = self.change(uid, |shown| {
+            is_new_reason = shown.reason() != reason;
             shown.set_state(show::state(status.state));
-            shown.set_reason(show::reason(status.reason));
+            shown.set_reason(reason);
             shown.detail = show::detail(&status.detail);
             shown.state_since = Some(show::timestamp(status.since));
             shown.next_attempt = next_attempt;
-        })
-    }
-
-    /// Takes what the camera sends.
-    pub(crate) fn tracks(&mut self, uid: StreamUid, tracks: &[Track]) -> Option<&StreamId> {
-        self.change(uid, |shown| shown.tracks = tracks.iter().map(Track::shown).collect())
+        })?;
+        Some(Change { id, is_new_reason })
     }
 
     /// Takes a stream's counters. This is no change: the revision stays.
-    pub(crate) fn counters(&mut self, uid: StreamUid, counters: &Counters, now: Now) {
+    pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, now: Now) {
         let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
-        entry.rates.sample(now.mono, counters.units, counters.bytes);
+        entry.rates.sample(now.mono, stats.camera.units, stats.camera.unit_bytes);
         let (fps, bitrate_bps) = entry.rates.per_second();
         let shown = Arc::make_mut(&mut entry.shown);
-        shown.reconnects = counters.reconnects;
-        shown.last_frame_time = counters.last_unit.map(|at| show::timestamp(show::wall_at(at, now)));
-        shown.stats = Some(v1::StreamStats { fps, bitrate_bps, ..counters.shown() });
+        shown.reconnects = stats.camera.reconnects;
+        shown.last_frame_time = stats.camera.last_unit.map(|at| show::timestamp(show::wall_at(at, now)));
+        shown.stats = Some(v1::StreamStats { fps, bitrate_bps, ..show::stats(stats) });
     }
 
     /// Changes how a stream is shown, and tells the watchers if that made a difference.
@@ -226,7 +239,7 @@ impl Registry {
 mod tests {
     use super::super::spec::tests::{CANARY, spec};
     use super::*;
-    use crate::ingest::{Reason, State};
+    use crate::ingest::{CameraStats, Reason, State};
     use crate::time::Mono;
 
     const START: UnixNanos = UnixNanos(1_700_000_000_000_000_000);
@@ -289,11 +302,17 @@ mod tests {
     fn a_status_is_a_change_once_and_counters_never_are() {
         let mut registry = registry_of(&["cam-1"]);
         let refused = Status { next_attempt: Some(Mono(6_000_000_000)), ..status(State::Backoff, "refused") };
-        assert_eq!(registry.status(StreamUid(1), &refused, now()), Some(&id("cam-1")));
+        let change = registry.status(StreamUid(1), &refused, now()).unwrap();
+        assert_eq!(change, Change { id: &id("cam-1"), is_new_reason: true });
         assert_eq!(registry.status(StreamUid(1), &refused, now()), None);
-        let counters =
-            Counters { units: 7, reconnects: 2, last_unit: Some(Mono(4_000_000_000)), ..Counters::default() };
-        registry.counters(StreamUid(1), &counters, now());
+        let camera = CameraStats {
+            units: 7,
+            reconnects: 2,
+            last_unit: Some(Mono(4_000_000_000)),
+            ..CameraStats::default()
+        };
+        let stats = StreamStats { camera, ..StreamStats::default() };
+        registry.stats(StreamUid(1), &stats, now());
 
         let stream = registry.stream(&id("cam-1")).unwrap();
         assert_eq!((stream.state(), stream.detail.as_str()), (v1::State::Backoff, "refused"));

@@ -1,6 +1,6 @@
 //! Host names to addresses, off the shards: a dead name server holds a look-up for seconds.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,15 +34,15 @@ impl Resolver {
         drop(tokio::spawn(async move {
             // The semaphore is never closed; without a permit there would only be more threads.
             let _slot = slots.acquire().await;
-            let addresses = addresses(&lookup.host, lookup.port).await;
-            plane.lock().resolved(lookup.uid, addresses);
+            let answer = addresses(&lookup.host, lookup.port).await;
+            plane.lock().resolved(&lookup, answer);
         }));
     }
 }
 
-async fn addresses(host: &str, port: u16) -> Result<Vec<IpAddr>, String> {
+async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
-        Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),
+        Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
     }

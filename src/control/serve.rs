@@ -1,12 +1,12 @@
 //! The daemon's life: start, serve, stop within a bound.
 
-use std::convert::Infallible;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -16,12 +16,13 @@ use tracing::{error, info, warn};
 use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
-use super::engine::{Bell, Engine, StartError};
+use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, Claim, ListenError};
 use super::plane::SharedPlane;
 use super::resolve::Resolver;
 use crate::config::{Config, Listen};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX};
+use crate::publish;
 
 /// How long all cameras together have for their goodbye.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,6 +45,15 @@ pub enum RunError {
     /// No address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// No thread for the readers.
+    #[error("cannot start the attach thread: {0}")]
+    Attach(#[source] io::Error),
+    /// No ring socket.
+    #[error(transparent)]
+    RingSocket(#[from] publish::attach::ListenError),
+    /// A shard's thread ended on its own: a bug, or a kernel that no longer serves its ring.
+    #[error("shard {0} has ended; the daemon cannot go on without it")]
+    ShardEnded(usize),
     /// A second signal came while the streams were being torn down.
     #[error("stopped at once by a second signal")]
     Interrupted,
@@ -65,14 +75,25 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
     // Before anything else: a second daemon must find out here, not after it has started its shards.
+    let door = open_door(&config.ring_socket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let (engine, bells) = Engine::start(&config)?;
-    let plane = SharedPlane::new(engine);
+    let (requests, mut readers) = mpsc::unbounded_channel();
+    // Unbounded in form only: the attach thread has one request a reader and stream under way.
+    let ask = move |request| drop(requests.send(request));
+    let door = publish::attach::spawn(door, publish::attach::Limits::default(), engine::random(), ask);
+    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?);
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
     for (shard, bell) in bells.into_iter().enumerate() {
         pumps.spawn(pump(shard, bell, plane.clone(), resolver.clone()));
     }
+    let usher = plane.clone();
+    tokio::spawn(async move {
+        while let Some(request) = readers.recv().await {
+            usher.lock().serve_reader(request);
+        }
+    });
     let api = Api::new(plane.clone(), config.ring_socket.clone());
     let (close, closing) = watch::channel(());
     let mut servers = JoinSet::new();
@@ -83,12 +104,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
     info!(listen = listen.join(" "), shards = config.shards, "ready");
 
-    stop.received().await;
+    tokio::select! {
+        () = stop.received() => {}
+        Some(Ok(shard)) = pumps.join_next() => return Err(RunError::ShardEnded(shard)),
+    }
     info!("stopping: cameras are told goodbye; a second signal stops at once");
     let outcome = tokio::select! {
         () = shut_down(&plane, close, servers) => Ok(()),
         () = stop.received() => Err(RunError::Interrupted),
     };
+    pumps.abort_all();
+    plane.stop();
     drop(claims);
     outcome
 }
@@ -105,17 +131,28 @@ async fn shut_down(plane: &SharedPlane, close: watch::Sender<()>, mut servers: J
     }
 }
 
-/// Takes a shard's events whenever it rings.
-async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) -> Infallible {
+/// Takes a shard's events whenever it rings. Ends, with the shard's number, when its thread has.
+async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) -> usize {
     loop {
         let batch = plane.take_events(shard, EVENTS_PER_PASS);
         batch.lookups.into_iter().for_each(|lookup| resolver.spawn(lookup));
+        if batch.is_over {
+            return shard;
+        }
         if batch.more {
             tokio::task::yield_now().await;
-        } else {
-            bell.rung().await;
+        } else if bell.rung().await.is_err() {
+            // Only when the runtime ends, and this task with it.
+            return shard;
         }
     }
+}
+
+/// Opens the socket that readers attach to.
+fn open_door(path: &Path) -> Result<publish::attach::Listener, RunError> {
+    let failed = |source| ListenError::Io { at: path.display().to_string(), source };
+    listen::make_directory(path).map_err(failed)?;
+    Ok(publish::attach::Listener::bind(path)?)
 }
 
 /// An address that is ours: callers may already knock.

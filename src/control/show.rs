@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use vms_proto::v1;
 
-use crate::codec::Codec;
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
+use crate::shard::StreamStats;
 use crate::time::{Mono, Now, UnixNanos};
 
 /// A wall-clock time.
@@ -35,11 +35,18 @@ pub(crate) fn detail(text: &str) -> String {
         .collect()
 }
 
-/// A codec.
-pub(crate) const fn codec(codec: Codec) -> v1::Codec {
-    match codec {
-        Codec::H264 => v1::Codec::H264,
-        Codec::H265 => v1::Codec::H265,
+/// Counters; the rates are 0.
+pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
+    let StreamStats { camera, published } = stats;
+    v1::StreamStats {
+        units: camera.units,
+        bytes: camera.unit_bytes,
+        lost_packets: camera.lost_packets,
+        damaged_units: camera.damaged_units,
+        dropped_units: camera.dropped_units,
+        key_units: camera.key_units,
+        readers: published.readers,
+        ..v1::StreamStats::default()
     }
 }
 

@@ -1,0 +1,82 @@
+//! Readers brought to their streams: requests of the attach thread become shard commands, and what the shards say
+//! becomes the answers.
+//!
+//! Invariant: each request gets exactly one answer. One that went to a shard is in `pending` until then.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::ids::StreamUid;
+use crate::publish::attach::{Completion, Handle, PendingAttach};
+use crate::publish::{Joined, ReaderRing, RefusalCode, RingId};
+
+/// What a reader needs to know of the stream that it attaches to.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    /// The incarnation.
+    pub(crate) uid: StreamUid,
+    /// The incarnation's random number.
+    pub(crate) epoch: u64,
+    /// The memory.
+    pub(crate) fd: Arc<OwnedFd>,
+}
+
+/// Readers on their way in and out.
+#[derive(Debug)]
+pub(crate) struct Attachments {
+    door: Handle,
+    pending: HashMap<RingId, Pending>,
+}
+
+/// A reader whose ring is on its way to the shard.
+#[derive(Debug)]
+struct Pending {
+    segment: Segment,
+    ring_fd: Arc<OwnedFd>,
+}
+
+impl Attachments {
+    /// Nobody, behind `door`.
+    pub(crate) fn new(door: Handle) -> Self {
+        Self { door, pending: HashMap::new() }
+    }
+
+    /// Makes the ring that the shard is to take in. A reader that cannot have one has been told so.
+    pub(crate) fn begin(&mut self, reader: &PendingAttach, segment: Segment) -> Option<Box<ReaderRing>> {
+        match reader.make_ring(segment.uid, segment.epoch) {
+            Ok(ring) => {
+                self.pending.insert(reader.ring, Pending { segment, ring_fd: ring.fd() });
+                Some(Box::new(ring))
+            }
+            Err(error) => {
+                self.refuse(reader.ring, RefusalCode::Unavailable, format!("no memory for a ring: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The shard took the ring in.
+    pub(crate) fn attached(&mut self, ring: RingId, joined: Joined) {
+        let Some(Pending { segment, ring_fd }) = self.pending.remove(&ring) else { return };
+        let Segment { uid: stream, epoch, fd: stream_fd } = segment;
+        self.door.complete(Completion::Attached { ring, stream, epoch, joined, stream_fd, ring_fd });
+    }
+
+    /// The stream went while the ring was on its way.
+    pub(crate) fn not_attached(&mut self, ring: RingId) {
+        if self.pending.remove(&ring).is_some() {
+            self.refuse(ring, RefusalCode::UnknownStream, "the stream is being torn down".to_owned());
+        }
+    }
+
+    /// No shard touches the ring any more.
+    pub(crate) fn detached(&self, ring: RingId) {
+        self.door.complete(Completion::Detached { ring });
+    }
+
+    /// The reader does not get its stream.
+    pub(crate) fn refuse(&self, ring: RingId, code: RefusalCode, text: String) {
+        self.door.complete(Completion::Refused { ring, code, text });
+    }
+}
