@@ -230,8 +230,8 @@ impl Uring {
     /// Submits everything and sleeps until something happened or `timeout` has passed (`None`: no bound; zero: do
     /// not sleep). Call [`next_completion`](Self::next_completion) until `None` after it.
     ///
-    /// `hold` above zero gathers: once something happened, it waits so much longer for more, up to half of the
-    /// buffers. Rounded to microseconds.
+    /// `hold` above zero gathers: for so long it sleeps although something happened, unless that fills half of the
+    /// free buffers; after it, the first thing that happens ends the sleep. Rounded down to microseconds.
     ///
     /// # Errors
     /// [`WaitError`] when the ring is beyond repair.

@@ -100,8 +100,7 @@ impl Ring {
     /// Submits what is queued and sleeps until a completion is there or `timeout` has passed (`None`: no bound,
     /// zero: no sleep).
     ///
-    /// With `hold` above zero it comes back with the first completion only when none followed for so long, or when
-    /// `batch` of them are there.
+    /// For `hold` from now on, only `batch` completions end the sleep; after it, one does.
     ///
     /// # Errors
     /// The kernel cannot wait; not for a time-out, a signal, or completions that have to be taken first.

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 use super::*;
 use crate::limits::OUTBOX_LEN_MAX;
 
@@ -257,12 +259,26 @@ fn a_wait_ends_at_its_time_out_and_by_a_wake() {
 }
 
 #[test]
-fn a_hold_ends_without_a_full_batch_and_without_a_time_out() {
+fn a_hold_sleeps_over_a_completion_and_ends_by_itself() {
     let (mut net, token, mut peer) = connected(Config::default());
+    net.uring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
     peer.write_all(b"one").unwrap();
-    net.uring.wait(None, Duration::from_micros(200)).unwrap();
+    let begin = clock_gettime(ClockId::Monotonic);
+    net.uring.wait(None, Duration::from_millis(30)).unwrap();
+    let slept = clock_gettime(ClockId::Monotonic) - begin;
+    assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 }, "{slept:?}");
     let Some(Completion::Received(t, bytes)) = net.uring.next_completion() else { panic!() };
     assert!(t == token && *bytes == *b"one");
+}
+
+#[test]
+fn a_hold_ends_early_when_there_is_enough() {
+    let config = Config { buffers: 8, buffer_len: 4096, sockets_max: 1 };
+    let (mut net, token, mut peer) = connected(config);
+    peer.write_all(&[1; 6 * 4096]).unwrap();
+    // Longer than the test's bound: half of the pool ends it.
+    net.uring.wait(None, PATIENCE * 60).unwrap();
+    assert_eq!(net.receive(token, 6 * 4096), [1; 6 * 4096]);
 }
 
 #[test]
