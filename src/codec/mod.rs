@@ -27,7 +27,7 @@ pub use depacketizer::Depacketizer;
 pub use packet_info::PacketInfo;
 pub use sink::{
     AccessUnit, AccessUnitSink, AppendError, ClockSource, CommitError, ConfigError, ConfigId, ParameterSets,
-    UnitFlags,
+    UnitFlags, VideoFormat,
 };
 pub use stats::Stats;
 

@@ -128,6 +128,32 @@ pub struct ParameterSets<'a> {
     pub frame_rate: (u32, u32),
 }
 
+impl ParameterSets<'_> {
+    /// What they say, without their bytes.
+    pub const fn format(&self) -> VideoFormat {
+        VideoFormat {
+            codec: self.codec,
+            profile: self.profile,
+            level: self.level,
+            width: self.width,
+            height: self.height,
+            frame_rate: self.frame_rate,
+        }
+    }
+}
+
+/// What parameter sets say of the video; the fields are those of [`ParameterSets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of ParameterSets")]
+pub struct VideoFormat {
+    pub codec: super::Codec,
+    pub profile: u8,
+    pub level: u8,
+    pub width: u32,
+    pub height: u32,
+    pub frame_rate: (u32, u32),
+}
+
 /// Number of a set of parameter sets within a stream's epoch; never used for two different ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConfigId(pub u32);

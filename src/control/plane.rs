@@ -232,6 +232,7 @@ impl Plane {
                     log_status(&change, &status);
                 }
             }
+            Event::Format { uid, format } => self.registry.format(uid, format),
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
             Event::Resolve { uid, host, port, attempt } => return Some(Lookup { uid, host, port, attempt }),
             Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),

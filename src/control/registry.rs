@@ -19,6 +19,7 @@ use super::feed::{Feed, Watch};
 use super::rates::Rates;
 use super::show;
 use super::spec::StreamSpec;
+use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
 use crate::limits::PAGE_LEN_MAX;
@@ -200,6 +201,11 @@ impl Registry {
             shown.next_attempt = next_attempt;
         })?;
         Some(Change { id, is_new_reason })
+    }
+
+    /// Takes what the camera sends.
+    pub(crate) fn format(&mut self, uid: StreamUid, format: VideoFormat) {
+        self.change(uid, |shown| shown.tracks = vec![show::track(&format)]);
     }
 
     /// Takes a stream's counters. This is no change: the revision stays.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vms_proto::v1;
 
+use crate::codec::{Codec, VideoFormat};
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
 use crate::shard::StreamStats;
@@ -33,6 +34,23 @@ pub(crate) fn detail(text: &str) -> String {
             (*len <= DETAIL_LEN_MAX).then_some(c)
         })
         .collect()
+}
+
+/// A track, as its parameter sets describe it.
+pub(crate) fn track(format: &VideoFormat) -> v1::TrackInfo {
+    let codec = match format.codec {
+        Codec::H264 => v1::Codec::H264,
+        Codec::H265 => v1::Codec::H265,
+    };
+    let (frames, seconds) = format.frame_rate;
+    v1::TrackInfo {
+        codec: codec.into(),
+        width: format.width,
+        height: format.height,
+        fps: if seconds == 0 { 0.0 } else { f64::from(frames) / f64::from(seconds) },
+        profile_idc: format.profile.into(),
+        level_idc: format.level.into(),
+    }
 }
 
 /// Counters; the rates are 0.

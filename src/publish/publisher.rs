@@ -12,7 +12,7 @@ use ring_abi::producer::{
 use super::TouchedSessions;
 use crate::codec::{
     AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, ParameterSets,
-    UnitFlags,
+    UnitFlags, VideoFormat,
 };
 use crate::ids::StreamUid;
 use crate::time::Mono;
@@ -50,6 +50,8 @@ pub struct Counters {
 pub struct Publisher {
     producer: Producer,
     now: Mono,
+    /// What the latest parameter sets say.
+    format: Option<VideoFormat>,
     /// Payload bytes of the open unit.
     open_len: u64,
     units: u64,
@@ -73,6 +75,7 @@ impl Publisher {
         Ok(Self {
             producer,
             now: Mono::default(),
+            format: None,
             open_len: 0,
             units: 0,
             keyframes: 0,
@@ -145,6 +148,11 @@ impl Publisher {
     /// Whether every reader has had all it can have.
     pub fn is_drained(&self) -> bool {
         self.producer.is_drained()
+    }
+
+    /// What the latest parameter sets say; `None` before the first.
+    pub const fn format(&self) -> Option<VideoFormat> {
+        self.format
     }
 
     /// What was published so far.
@@ -225,6 +233,7 @@ impl AccessUnitSink for Publisher {
             height: sets.height,
             frame_rate: sets.frame_rate,
         };
+        self.format = Some(sets.format());
         self.producer.configure(VIDEO, &configuration).map(ConfigId).map_err(|error| {
             self.configs_too_large += 1;
             match error {

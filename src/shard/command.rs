@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, CameraStats, Status};
 use crate::publish::{self, Joined, Publisher, ReaderRing, RingId};
@@ -81,6 +82,13 @@ pub enum Event {
         uid: StreamUid,
         /// The status.
         status: Status,
+    },
+    /// The camera's video has this format from now on.
+    Format {
+        /// Which.
+        uid: StreamUid,
+        /// The format.
+        format: VideoFormat,
     },
     /// Look a name up and answer with [`Command::Resolved`].
     Resolve {

@@ -1,7 +1,7 @@
 //! Events on their way to the control thread: never blocking, never losing the newest of a kind.
 //!
-//! The queue between the threads is bounded, and so is what waits before it: one status, one look-up and one set of
-//! counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
+//! The queue between the threads is bounded, and so is what waits before it: one status, one look-up, one format and
+//! one set of counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
 //! and nothing else. Answers to commands are all kept; there are as many as commands that the control thread sent.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +10,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use super::command::{Event, StreamStats};
+use crate::codec::VideoFormat;
 use crate::ids::StreamUid;
 use crate::ingest::Status;
 use crate::io::Waker;
@@ -30,6 +31,7 @@ pub(super) struct EventSender {
 struct Waiting {
     resolve: Option<(String, u16, u64)>,
     status: Option<Status>,
+    format: Option<VideoFormat>,
     stats: Option<StreamStats>,
     removed: Option<Box<Publisher>>,
 }
@@ -43,6 +45,11 @@ impl EventSender {
     /// The stream's status is now this.
     pub(super) fn status(&mut self, uid: StreamUid, status: Status) {
         self.entry(uid).status = Some(status);
+    }
+
+    /// The stream's video has now this format.
+    pub(super) fn format(&mut self, uid: StreamUid, format: VideoFormat) {
+        self.entry(uid).format = Some(format);
     }
 
     /// The stream's counters are now these.
@@ -130,6 +137,9 @@ impl Waiting {
         if let Some(status) = self.status.take() {
             return Some(Event::Status { uid, status });
         }
+        if let Some(format) = self.format.take() {
+            return Some(Event::Format { uid, format });
+        }
         if let Some(stats) = self.stats.take() {
             return Some(Event::Stats { uid, stats });
         }
@@ -141,6 +151,7 @@ impl Waiting {
         match event {
             Event::Resolve { host, port, attempt, .. } => self.resolve = Some((host, port, attempt)),
             Event::Status { status, .. } => self.status = Some(status),
+            Event::Format { format, .. } => self.format = Some(format),
             Event::Stats { stats, .. } => self.stats = Some(stats),
             Event::Removed { publisher, .. } => self.removed = Some(publisher),
             Event::Attached { .. } | Event::NotAttached { .. } | Event::Detached { .. } => {

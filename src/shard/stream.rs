@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::command::{Event, NewStream, StreamStats};
 use super::events::EventSender;
 use super::inbox::{HoldBack, Inbox};
-use crate::codec::AccessUnitSink;
+use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
 use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
@@ -40,6 +40,8 @@ pub(super) struct Stream {
     camera: Camera,
     publisher: Box<Publisher>,
     connection: Option<Token>,
+    /// The format that the control thread knows of.
+    told_format: Option<VideoFormat>,
     inbox: Inbox,
     /// It was told to end, and is not to be started again.
     is_stopping: bool,
@@ -60,6 +62,7 @@ impl Stream {
             camera: Camera::new(new.camera, new.seed, now),
             publisher: new.publisher,
             connection: None,
+            told_format: None,
             inbox: Inbox::default(),
             is_stopping: false,
             is_over: false,
@@ -193,6 +196,15 @@ impl Stream {
             publisher.feed();
             publisher.take_touched(touched);
         });
+        self.tell_format(around);
+    }
+
+    fn tell_format(&mut self, around: &mut Surroundings<'_>) {
+        let format = self.publisher.format();
+        if format != self.told_format {
+            self.told_format = format;
+            format.into_iter().for_each(|format| around.events.format(self.uid, format));
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) or [`feed`](Self::feed) wants to be called.
