@@ -12,7 +12,7 @@ pub mod attach;
 mod publisher;
 mod touched;
 
-pub use publisher::{Counters, Publisher};
+pub use publisher::{Counters, Publisher, Video};
 pub use ring_abi::handshake::RefusalCode;
 pub use ring_abi::layout::{EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};

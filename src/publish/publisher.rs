@@ -43,6 +43,25 @@ pub struct Counters {
     pub readers_behind: u32,
     /// Readers evicted since the stream was set up.
     pub evicted: u64,
+    /// The video, once its parameter sets are known.
+    pub video: Option<Video>,
+}
+
+/// What the newest parameter sets say of the video. Zeros where they say nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Video {
+    /// The codec.
+    pub codec: Codec,
+    /// `profile_idc` or `general_profile_idc`.
+    pub profile: u8,
+    /// `level_idc` or `general_level_idc`.
+    pub level: u8,
+    /// Width in luma samples after cropping.
+    pub width: u32,
+    /// Height in luma samples after cropping.
+    pub height: u32,
+    /// Nominal frames a second, as a fraction.
+    pub frame_rate: (u32, u32),
 }
 
 /// Writes one stream's units into its segment and feeds its readers.
@@ -59,6 +78,7 @@ pub struct Publisher {
     configs_too_large: u64,
     /// Evicted readers that were detached since.
     evicted_gone: u64,
+    video: Option<Video>,
 }
 
 impl Publisher {
@@ -80,6 +100,7 @@ impl Publisher {
             units_too_large: 0,
             configs_too_large: 0,
             evicted_gone: 0,
+            video: None,
         })
     }
 
@@ -164,6 +185,7 @@ impl Publisher {
             readers: count(RingState::Ok),
             readers_behind: u32::try_from(behind).unwrap_or(u32::MAX),
             evicted: self.evicted_gone + u64::from(count(RingState::Evicted)),
+            video: self.video,
         }
     }
 
@@ -225,13 +247,16 @@ impl AccessUnitSink for Publisher {
             height: sets.height,
             frame_rate: sets.frame_rate,
         };
-        self.producer.configure(VIDEO, &configuration).map(ConfigId).map_err(|error| {
+        let id = self.producer.configure(VIDEO, &configuration).map_err(|error| {
             self.configs_too_large += 1;
             match error {
                 ConfigureError::TooLarge { len } => ConfigError::TooLarge { len, limit: CONFIG_DATA_MAX },
                 ConfigureError::NoTrack => ConfigError::TooLarge { len: sets.annex_b.len(), limit: 0 },
             }
-        })
+        })?;
+        let ParameterSets { codec, annex_b: _, profile, level, width, height, frame_rate } = *sets;
+        self.video = Some(Video { codec, profile, level, width, height, frame_rate });
+        Ok(ConfigId(id))
     }
 }
 
