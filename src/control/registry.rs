@@ -202,7 +202,7 @@ impl Registry {
         Some(Change { id, is_new_reason })
     }
 
-    /// Takes a stream's counters. This is no change: the revision stays.
+    /// Takes a stream's counters. They are no change: the revision stays; another video is one.
     pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, now: Now) {
         let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
         entry.rates.sample(now.mono, stats.camera.units, stats.camera.unit_bytes);
@@ -211,6 +211,10 @@ impl Registry {
         shown.reconnects = stats.camera.reconnects;
         shown.last_frame_time = stats.camera.last_unit.map(|at| show::timestamp(show::wall_at(at, now)));
         shown.stats = Some(v1::StreamStats { fps, bitrate_bps, ..show::stats(stats) });
+        let track = stats.published.video.as_ref().map(show::track);
+        if shown.tracks.first() != track.as_ref() {
+            self.change(uid, |shown| shown.tracks = track.into_iter().collect());
+        }
     }
 
     /// Changes how a stream is shown, and tells the watchers if that made a difference.
@@ -239,7 +243,9 @@ impl Registry {
 mod tests {
     use super::super::spec::tests::{CANARY, spec};
     use super::*;
+    use crate::codec::Codec;
     use crate::ingest::{CameraStats, Reason, State};
+    use crate::publish::{Counters, Video};
     use crate::time::Mono;
 
     const START: UnixNanos = UnixNanos(1_700_000_000_000_000_000);
@@ -321,6 +327,31 @@ mod tests {
         assert_eq!((stream.revision, registry.revision()), (START_REVISION + 2, START_REVISION + 2));
         assert_eq!((stream.stats.unwrap().units, stream.reconnects), (7, 2));
         assert_eq!(stream.etag, format!("{:x}", START_REVISION + 1));
+    }
+
+    #[test]
+    fn the_video_is_told_once_and_again_when_it_changes() {
+        let mut registry = registry_of(&["cam-1"]);
+        let of_width = |width| {
+            let video = Video {
+                codec: Codec::H265,
+                profile: 1,
+                level: 120,
+                width,
+                height: 1080,
+                frame_rate: (50, 2),
+            };
+            let published = Counters { video: Some(video), ..Counters::default() };
+            StreamStats { published, ..StreamStats::default() }
+        };
+        let mut revisions = [1920, 1920, 1280].map(|width| {
+            registry.stats(StreamUid(1), &of_width(width), now());
+            registry.revision()
+        });
+        revisions.iter_mut().for_each(|revision| *revision -= START_REVISION);
+        assert_eq!(revisions, [2, 2, 3]);
+        let track = registry.stream(&id("cam-1")).unwrap().tracks.remove(0);
+        assert_eq!((track.codec(), track.width, track.fps), (v1::Codec::H265, 1280, 25.0));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use vms_proto::v1;
 
+use crate::codec::Codec;
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
+use crate::publish::Video;
 use crate::shard::StreamStats;
 use crate::time::{Mono, Now, UnixNanos};
 
@@ -47,6 +49,23 @@ pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
         key_units: camera.key_units,
         readers: published.readers,
         ..v1::StreamStats::default()
+    }
+}
+
+/// A track.
+pub(crate) fn track(video: &Video) -> v1::TrackInfo {
+    let codec = match video.codec {
+        Codec::H264 => v1::Codec::H264,
+        Codec::H265 => v1::Codec::H265,
+    };
+    let (frames, seconds) = video.frame_rate;
+    v1::TrackInfo {
+        codec: codec.into(),
+        width: video.width,
+        height: video.height,
+        fps: if seconds == 0 { 0.0 } else { f64::from(frames) / f64::from(seconds) },
+        profile_idc: video.profile.into(),
+        level_idc: video.level.into(),
     }
 }
 
