@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use crate::limits::SHARDS_MAX;
+
 /// The words of the command line.
 #[derive(Debug, Parser)]
 #[command(name = "vms-media", version, about = "RTSP cameras in, access units out through shared memory")]
@@ -100,6 +102,9 @@ pub enum ConfigError {
          authenticated yet; use a unix socket, or a tunnel to the loopback address"
     )]
     NotLoopback(SocketAddr),
+    /// More threads than make sense.
+    #[error("--shards {0}: at most {SHARDS_MAX}; more than there are cores makes everything slower")]
+    TooManyShards(NonZeroUsize),
     /// An option without an implementation.
     #[error("{0} is not available yet")]
     NotAvailable(&'static str),
@@ -121,8 +126,12 @@ impl Config {
             listen.push(Listen::Unix(default_path("control.sock")?));
         }
         let ring_socket = args.ring_socket.map_or_else(|| default_path("ring.sock"), Ok)?;
+        let shards = args.shards.unwrap_or(surroundings.cores);
+        if shards.get() > SHARDS_MAX {
+            return Err(ConfigError::TooManyShards(shards));
+        }
         let latency = Duration::from_micros(args.latency_us.into());
-        Ok(Self { listen, ring_socket, shards: args.shards.unwrap_or(surroundings.cores), latency })
+        Ok(Self { listen, ring_socket, shards, latency })
     }
 }
 
@@ -225,6 +234,7 @@ mod tests {
         ] {
             assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
         }
+        assert!(matches!(check(&["--shards", "257"], true, None), Err(ConfigError::TooManyShards(_))));
         assert!(check(&["--io", "uring", "--readers", "none"], true, None).is_ok());
     }
 }

@@ -57,6 +57,8 @@ pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
 
 // Shards ---------------------------------------------------------------------------------------------------
 
+/// Threads that carry streams: each takes a core, a ring and its buffers.
+pub const SHARDS_MAX: usize = 256;
 /// Streams one daemon carries.
 pub const STREAMS_MAX: usize = 4096;
 /// Received bytes of one stream worked on in one turn; the rest waits for the next.

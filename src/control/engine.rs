@@ -228,7 +228,7 @@ impl Shard {
 
     #[expect(
         deprecated,
-        reason = "unsound only for types that may give up their descriptor; an OwnedFd keeps it, and the replacement is unsafe"
+        reason = "unsound only for types that may give up their descriptor; an OwnedFd keeps its own, and safe code has no other door"
     )]
     fn bell(&self) -> io::Result<Bell> {
         AsyncFd::with_interest(self.events.as_fd().try_clone_to_owned()?, Interest::READABLE).map(Bell)

@@ -263,7 +263,7 @@ fn log_status(change: &Change<'_>, status: &Status) {
         State::Backoff | State::AuthFailed | State::Unsupported | State::Stalled if change.is_new_reason => {
             warn!(stream = %id, ?state, ?reason, "{detail}");
         }
-        State::Streaming => info!(stream = %id, ?state, "{detail}"),
+        State::Streaming => info!(stream = %id, "streaming"),
         State::Backoff
         | State::AuthFailed
         | State::Unsupported

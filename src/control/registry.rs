@@ -245,6 +245,7 @@ impl Registry {
 mod tests {
     use super::super::spec::tests::{CANARY, spec};
     use super::*;
+    use crate::codec::Codec;
     use crate::ingest::{CameraStats, Reason, State};
     use crate::time::Mono;
 
@@ -327,6 +328,27 @@ mod tests {
         assert_eq!((stream.revision, registry.revision()), (START_REVISION + 2, START_REVISION + 2));
         assert_eq!((stream.stats.unwrap().units, stream.reconnects), (7, 2));
         assert_eq!(stream.etag, format!("{:x}", START_REVISION + 1));
+    }
+
+    #[test]
+    fn the_video_is_told_once_and_again_when_it_changes() {
+        let mut registry = registry_of(&["cam-1"]);
+        let mut revisions = [1920, 1920, 1280].map(|width| {
+            let format = VideoFormat {
+                codec: Codec::H265,
+                profile: 1,
+                level: 120,
+                width,
+                height: 1080,
+                frame_rate: (50, 2),
+            };
+            registry.format(StreamUid(1), format);
+            registry.revision()
+        });
+        revisions.iter_mut().for_each(|revision| *revision -= START_REVISION);
+        assert_eq!(revisions, [2, 2, 3]);
+        let track = registry.stream(&id("cam-1")).unwrap().tracks.remove(0);
+        assert_eq!((track.codec(), track.width, track.fps), (v1::Codec::H265, 1280, 25.0));
     }
 
     #[test]
