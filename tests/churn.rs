@@ -26,12 +26,12 @@ fn adding_and_removing_200_times_disturbs_nobody_and_leaves_nothing() {
     let mut tap: Tap = lab.tap(&arguments).into();
     tap.take_records(STEADY * 25, SOON);
     // One round first: what is allocated once, is.
-    let watch = lab.watch();
-    round(&lab, &watch, &cameras, 0);
+    let mut watch = lab.watch();
+    round(&lab, &mut watch, &cameras, 0);
     let before = Footprint::of(daemon.pid());
 
     for number in 1..=ROUNDS {
-        round(&lab, &watch, &cameras, number);
+        round(&lab, &mut watch, &cameras, number);
     }
 
     tap.take_records(STEADY * 25, SOON);
@@ -56,18 +56,15 @@ fn adding_and_removing_200_times_disturbs_nobody_and_leaves_nothing() {
 }
 
 /// Adds a stream and removes it: at once, or when it streams, so that every phase of a connection is cut.
-fn round(lab: &Lab, watch: &support::Process, cameras: &support::Cameras, number: usize) {
+fn round(lab: &Lab, watch: &mut support::Watch, cameras: &support::Cameras, number: usize) {
     let id = format!("guest{number}");
     lab.setup(&id, &cameras.url(&format!("cam{}", 8 + number % 8)));
     if number.is_multiple_of(2) {
-        watch.wait_for_line("that the guest streams", SOON, |line| {
-            line.contains(&id) && line.contains("STREAMING")
-        });
+        watch.wait_for_state(&id, "streaming");
     }
     let output = lab.ctl(&["teardown", &id]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    watch
-        .wait_for_line("that the guest is gone", SOON, |line| line.contains(&id) && line.contains("REMOVED"));
+    watch.wait_for_removal(&id);
 }
 
 #[derive(Debug)]

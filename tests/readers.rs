@@ -53,5 +53,5 @@ fn a_killed_and_a_stopped_reader_disturb_nobody() {
         assert_eq!(pair[1]["gap"], missing);
     }
     let status = lab.ctl_json(&["get", "cam0"]);
-    assert_eq!(status["state"], "STREAMING");
+    assert_eq!(status["state"], "streaming");
 }

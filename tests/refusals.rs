@@ -7,11 +7,10 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::time::Duration;
 
 use rustix::process::Pid;
 use serde_json::Value;
-use support::{Cameras, Lab, Process, SOON};
+use support::{Cameras, Lab};
 
 /// What a camera does wrong, and what the operator must read.
 struct Case {
@@ -24,19 +23,19 @@ struct Case {
 }
 
 const CASES: &[Case] = &[
-    case(&["--fault", "status=401"], "AUTH_FAILED", "AUTH_REFUSED", "user name"),
-    case(&["--user", "operator", "--password", "right"], "AUTH_FAILED", "AUTH_REFUSED", "none are set"),
-    case(&["--fault", "status=403"], "BACKOFF", "FORBIDDEN", "rights"),
-    case(&["--fault", "status=404"], "BACKOFF", "NOT_FOUND", "path"),
-    case(&["--fault", "status=453"], "BACKOFF", "SESSION_LIMIT", "close other viewers"),
-    case(&["--fault", "status=503"], "BACKOFF", "SERVICE_UNAVAILABLE", "overloaded"),
-    case(&["--fault", "status=500"], "BACKOFF", "REQUEST_REFUSED", "DESCRIBE"),
-    case(&["--fault", "no-video"], "UNSUPPORTED", "NO_VIDEO", "video stream"),
-    case(&["--fault", "codec=VP8"], "UNSUPPORTED", "UNSUPPORTED_CODEC", "change the codec"),
-    case(&["--fault", "huge-header"], "BACKOFF", "LIMIT_EXCEEDED", "more than a camera may"),
-    case(&["--fault", "endless-header"], "BACKOFF", "LIMIT_EXCEEDED", "more than a camera may"),
-    case(&["--fault", "huge-body"], "BACKOFF", "LIMIT_EXCEEDED", "more than a camera may"),
-    case(&["--fault", "endless-fu"], "BACKOFF", "LIMIT_EXCEEDED", "lower its bit rate"),
+    case(&["--fault", "status=401"], "auth_failed", "auth_refused", "user name"),
+    case(&["--user", "operator", "--password", "right"], "auth_failed", "auth_refused", "none are set"),
+    case(&["--fault", "status=403"], "backoff", "forbidden", "rights"),
+    case(&["--fault", "status=404"], "backoff", "not_found", "path"),
+    case(&["--fault", "status=453"], "backoff", "session_limit", "close other viewers"),
+    case(&["--fault", "status=503"], "backoff", "service_unavailable", "overloaded"),
+    case(&["--fault", "status=500"], "backoff", "request_refused", "DESCRIBE"),
+    case(&["--fault", "no-video"], "unsupported", "no_video", "video stream"),
+    case(&["--fault", "codec=VP8"], "unsupported", "unsupported_codec", "change the codec"),
+    case(&["--fault", "huge-header"], "backoff", "limit_exceeded", "more than a camera may"),
+    case(&["--fault", "endless-header"], "backoff", "limit_exceeded", "more than a camera may"),
+    case(&["--fault", "huge-body"], "backoff", "limit_exceeded", "more than a camera may"),
+    case(&["--fault", "endless-fu"], "backoff", "limit_exceeded", "lower its bit rate"),
 ];
 
 const fn case(
@@ -54,8 +53,8 @@ fn every_refusal_is_a_state_with_advice_and_bounded_memory() {
     let mut daemon = lab.daemon(&[]);
     let good = lab.cameras(&[]);
     lab.setup("good", &good.url("h264"));
-    let watch = lab.watch();
-    wait_for_state(&watch, "good", "STREAMING");
+    let mut watch = lab.watch();
+    watch.wait_for_state("good", "streaming");
     let before = resident_kib(daemon.pid());
 
     let farms: Vec<Cameras> = CASES.iter().map(|case| lab.cameras(case.camera)).collect();
@@ -63,14 +62,14 @@ fn every_refusal_is_a_state_with_advice_and_bounded_memory() {
         lab.setup(&format!("case{number}"), &farm.url("h264"));
     }
     for (number, case) in CASES.iter().enumerate() {
-        let stream = wait_for_state(&watch, &format!("case{number}"), case.state);
+        let stream = watch.wait_for_state(&format!("case{number}"), case.state);
         check(&stream, case.reason, case.advice);
     }
 
     // Sixteen arenas of 8 MiB are shared memory and counted apart; what the cameras made the daemon keep is not.
     let grown = resident_kib(daemon.pid()).saturating_sub(before);
     assert!(grown < 16 * 1024, "{grown} KiB of private memory for {} refusals", CASES.len());
-    assert_eq!(lab.ctl_json(&["get", "good"])["state"], "STREAMING");
+    assert_eq!(lab.ctl_json(&["get", "good"])["state"], "streaming");
     assert!(daemon.terminate().success());
 }
 
@@ -78,25 +77,25 @@ fn every_refusal_is_a_state_with_advice_and_bounded_memory() {
 fn hosts_that_are_no_camera_are_named() {
     let lab = Lab::new("no-camera");
     let _daemon = lab.daemon(&[]);
-    let watch = lab.watch();
+    let mut watch = lab.watch();
 
     lab.setup("nowhere", "rtsp://camera.invalid/stream");
-    check(&wait_for_state(&watch, "nowhere", "BACKOFF"), "RESOLVE_FAILED", "DNS");
+    check(&watch.wait_for_state("nowhere", "backoff"), "resolve_failed", "DNS");
 
     let free_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     lab.setup("refused", &format!("rtsp://{free_port}/stream"));
-    check(&wait_for_state(&watch, "refused", "BACKOFF"), "CONNECT_REFUSED", "RTSP is enabled");
+    check(&watch.wait_for_state("refused", "backoff"), "connect_refused", "RTSP is enabled");
 
     let web = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = web.local_addr().unwrap();
     let server = std::thread::spawn(move || answer_as_a_web_server(&web));
     lab.setup("web", &format!("rtsp://{address}/stream"));
-    check(&wait_for_state(&watch, "web", "BACKOFF"), "NOT_RTSP", "check the port");
+    check(&watch.wait_for_state("web", "backoff"), "not_rtsp", "check the port");
     server.join().unwrap();
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     lab.setup("silent", &format!("rtsp://{}/stream", silent.local_addr().unwrap()));
-    check(&wait_for_state(&watch, "silent", "BACKOFF"), "REPLY_TIMEOUT", "did not answer");
+    check(&watch.wait_for_state("silent", "backoff"), "reply_timeout", "did not answer");
 }
 
 #[test]
@@ -122,16 +121,6 @@ fn check(stream: &Value, reason: &str, advice: &str) {
     assert_eq!(stream["reason"], reason, "{stream:#}");
     let detail = stream["detail"].as_str().unwrap();
     assert!(detail.contains(advice), "{reason}: {detail:?} does not say {advice:?}");
-}
-
-/// Waits for the stream to enter a state and gives it as it then was.
-fn wait_for_state(watch: &Process, id: &str, state: &str) -> Value {
-    let is_it = |line: &str| {
-        let event: Value = serde_json::from_str(line).unwrap();
-        event["stream"]["stream_id"] == id && event["stream"]["state"] == state
-    };
-    let line = watch.wait_for_line(&format!("{id} in {state}"), SOON + Duration::from_secs(10), is_it);
-    serde_json::from_str::<Value>(&line).unwrap()["stream"].clone()
 }
 
 fn answer_as_a_web_server(listener: &TcpListener) {

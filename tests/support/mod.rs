@@ -101,11 +101,11 @@ impl Lab {
         assert!(output.status.success(), "setup {id}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Starts `vms-ctl watch --json`: a line an event.
-    pub(crate) fn watch(&self) -> Process {
+    /// Starts `vms-ctl watch --json`.
+    pub(crate) fn watch(&self) -> Watch {
         let mut command = self.ctl_command();
         command.args(["watch", "--json"]);
-        Process::spawn("vms-ctl watch", command)
+        Watch { process: Process::spawn("vms-ctl watch", command), seen: Vec::new() }
     }
 
     fn ctl_command(&self) -> Command {
@@ -131,6 +131,41 @@ pub(crate) struct Cameras {
 impl Cameras {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtsp://{}/{path}", self.address)
+    }
+}
+
+/// A `vms-ctl watch` and the events that it has printed.
+pub(crate) struct Watch {
+    process: Process,
+    seen: Vec<Value>,
+}
+
+impl Watch {
+    /// The stream as it was when it first was in `state`.
+    pub(crate) fn wait_for_state(&mut self, id: &str, state: &str) -> Value {
+        let is_it = |event: &Value| event["stream"]["stream_id"] == id && event["stream"]["state"] == state;
+        self.wait(&format!("{id} in state {state}"), is_it)["stream"].clone()
+    }
+
+    /// Waits until the stream has been removed.
+    pub(crate) fn wait_for_removal(&mut self, id: &str) {
+        let is_it = |event: &Value| event["stream"]["stream_id"] == id && event["type"] == "removed";
+        self.wait(&format!("the removal of {id}"), is_it);
+    }
+
+    /// The first event of all that were seen, or will be seen soon, that satisfies `wanted`.
+    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> &Value {
+        let mut index = 0;
+        loop {
+            match self.seen.get(index) {
+                Some(event) if wanted(event) => return &self.seen[index],
+                Some(_) => index += 1,
+                None => {
+                    let line = self.process.wait_for_line(what, SOON + SOON, |_| true);
+                    self.seen.push(serde_json::from_str(&line).unwrap());
+                }
+            }
+        }
     }
 }
 
