@@ -1,4 +1,5 @@
 //! Producer and consumer together, in one process, each with its own mappings.
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod hostile;
 mod lapping;
