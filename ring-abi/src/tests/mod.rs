@@ -77,6 +77,13 @@ impl Rig {
         self.producer.commit(0, &unit, &ends, self.now()).unwrap()
     }
 
+    /// Commits `count` small keyframes.
+    pub(crate) fn commit_keys(&mut self, count: usize) {
+        for _ in 0..count {
+            self.commit(10, Flags::KEY);
+        }
+    }
+
     pub(crate) fn now(&self) -> u64 {
         self.producer.last_seq() * 40_000_000
     }

@@ -87,7 +87,9 @@ impl World {
             Operation::Attach { join } => self.attach(join),
             Operation::Read { reader, count } => {
                 if let Some(reader) = self.readers.get_mut(reader) {
-                    (0..count).for_each(|_| drop(reader.read(&self.units)));
+                    for _ in 0..count {
+                        reader.read(&self.units);
+                    }
                 }
             }
             Operation::Feed => {
