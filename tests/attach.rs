@@ -1,5 +1,5 @@
 //! Promise: a reader process attaches over the socket, gets every unit whole, and hurts nobody, whatever it does.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers may fail the test")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
