@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 pub use counting::Counts;
 pub use stream::{Configuration, StreamStatus};
 
@@ -23,9 +25,7 @@ pub use crate::client::RequestError;
 use crate::cursor::{self, AtomicU32, Load, Ordering};
 use crate::handshake::{self, Attached, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
 use crate::join::Join;
-use crate::layout::{
-    CURSOR_HEAD_LEN, Descriptor, EndReason, HeaderError, RingState, SESSION_HEAD_LEN, SegmentKind,
-};
+use crate::layout::{Descriptor, EndReason, HeaderError, RingState, SegmentHeader, SegmentKind};
 use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
 use stream::{Attachment, Taken, UnitBuffer};
@@ -145,7 +145,9 @@ pub struct Reader {
     state_gen: Word<AtomicU32, ReadOnly>,
     parked: Word<AtomicU32, ReadWrite>,
     session: Mapping<ReadOnly>,
+    session_header: SegmentHeader,
     cursor: Mapping<ReadWrite>,
+    cursor_header: SegmentHeader,
     streams: BTreeMap<u32, Slot>,
     buffer: UnitBuffer,
     /// The slot that the next scan begins behind, so that no stream starves others.
@@ -178,8 +180,8 @@ impl Reader {
         else {
             return Err(RequestError::Protocol.into());
         };
-        let (session, _) = open_read_only(&session, SegmentKind::Session)?;
-        let (cursor, _) = open_cursor(&cursor)?;
+        let (session, session_header) = open_read_only(&session, SegmentKind::Session)?;
+        let (cursor, cursor_header) = open_cursor(&cursor)?;
         let word = |offset| session.word32(offset).ok_or(HeaderError::Table);
         Ok(Self {
             client,
@@ -188,7 +190,9 @@ impl Reader {
             state_gen: word(132)?,
             parked: cursor.word32(128).ok_or(HeaderError::Table)?,
             session,
+            session_header,
             cursor,
+            cursor_header,
             streams: BTreeMap::new(),
             buffer: UnitBuffer::default(),
             turn: 0,
@@ -216,8 +220,8 @@ impl Reader {
             return Err(RequestError::Protocol.into());
         };
         let slot = attached.slot;
-        let tail = self.session.word32(SESSION_HEAD_LEN + u64::from(slot) * 4).ok_or(HeaderError::Table)?;
-        let head = self.cursor.word64(CURSOR_HEAD_LEN + u64::from(slot) * 8).ok_or(HeaderError::Table)?;
+        let tail = self.session.word32(record(&self.session_header, slot)).ok_or(HeaderError::Table)?;
+        let head = self.cursor.word64(record(&self.cursor_header, slot)).ok_or(HeaderError::Table)?;
         let attachment = Attachment::open(&attached, join, &fds, head)?;
         self.streams.insert(slot, Slot { tail, attachment, look: true });
         Ok((StreamKey(slot), attached))
@@ -238,7 +242,7 @@ impl Reader {
 
     /// What happened next, waiting for it at most `timeout` (for ever when `None`).
     pub fn next(&mut self, timeout: Option<Duration>) -> Event<'_> {
-        let mut left = timeout;
+        let mut deadline = None;
         loop {
             let seen = cursor::observe_bell(&self.bell);
             if let Some(found) = self.scan() {
@@ -247,14 +251,15 @@ impl Reader {
             if !self.alive {
                 return Event::ProducerGone;
             }
-            let nap = left.map_or(SLEEP_MAX, |left| left.min(SLEEP_MAX));
-            if nap.is_zero() {
+            // The clock is read only by who has to wait.
+            let now = monotonic();
+            let end = *deadline.get_or_insert_with(|| timeout.map(|timeout| now.saturating_add(timeout)));
+            let left = end.map_or(SLEEP_MAX, |end| end.saturating_sub(now).min(SLEEP_MAX));
+            if left.is_zero() {
                 return Event::Timeout;
             }
-            let woken = self.sleep(seen, nap);
-            if !woken {
+            if !self.sleep(seen, left) {
                 self.alive = self.client.is_alive();
-                left = left.map(|left| left.saturating_sub(nap));
             }
         }
     }
@@ -335,6 +340,18 @@ impl Reader {
         cursor::unpark(&self.parked);
         cursor::observe_bell(&self.bell) != seen
     }
+}
+
+/// Offset of a slot's word in a session segment, by its header.
+fn record(header: &SegmentHeader, slot: u32) -> u64 {
+    u64::from(header.header_len) + u64::from(slot) * u64::from(header.rec_size)
+}
+
+/// Time since boot.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl Slot {

@@ -286,6 +286,10 @@ impl Producer {
         let at = self.readers.iter().position(|ring| ring.id() == id)?;
         let mut ring = self.readers.swap_remove(at);
         ring.finish(RingState::Closed, EndReason::Detached, self.last_seq);
+        // The ring leaves, so nobody would collect its session at the turn's end.
+        if std::mem::take(&mut ring.touched) && ring.session.ring_bell() {
+            ring.session.wake();
+        }
         Some(ring)
     }
 

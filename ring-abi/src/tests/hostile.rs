@@ -38,7 +38,7 @@ fn a_head_that_lies_is_an_eviction() {
         let mut rig = Rig::new(1 << 20, 4096);
         let mut tap = rig.attach(0, &join());
         let word = rig.cursor.word64(CURSOR_HEAD_LEN).unwrap();
-        (0..8).for_each(|_| drop(rig.commit(10, Flags::KEY)));
+        rig.commit_keys(8);
         word.store(lie, Ordering::Relaxed);
         rig.commit(10, Flags::KEY);
         assert_eq!(rig.producer.readers()[0].state(), RingState::Evicted, "{lie}");
@@ -53,12 +53,12 @@ fn a_head_that_moves_back_is_an_eviction_and_the_reader_learns_it() {
     let mut rig = Rig::new(1 << 20, 4096);
     let mut tap = rig.attach(0, &join());
     for _ in 0..3 {
-        (0..8).for_each(|_| drop(rig.commit(10, Flags::KEY)));
+        rig.commit_keys(8);
         tap.seqs();
     }
     // A punched page reads as zero.
     rig.cursor.word64(CURSOR_HEAD_LEN).unwrap().store(0, Ordering::Relaxed);
-    (0..16).for_each(|_| drop(rig.commit(10, Flags::KEY)));
+    rig.commit_keys(16);
     assert_eq!(rig.producer.readers()[0].state(), RingState::Evicted);
     let end = loop {
         match tap.take() {
@@ -75,7 +75,7 @@ fn a_head_that_moves_back_is_an_eviction_and_the_reader_learns_it() {
 fn a_stopped_reader_is_looked_at_ever_less_often() {
     let mut rig = Rig::new(1 << 20, 4096);
     let mut tap = rig.attach(0, &join());
-    (0..20).for_each(|_| drop(rig.commit(10, Flags::KEY)));
+    rig.commit_keys(20);
     let mut now = rig.producer.next_feed().unwrap();
     let mut looks = 0;
     let until = now + 2_000_000_000;

@@ -1,4 +1,5 @@
 //! Producer and consumer together, in one process, each with its own mappings.
+#![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod hostile;
 mod lapping;
@@ -74,6 +75,13 @@ impl Rig {
         let ends = [u32::try_from(len).unwrap()];
         let unit = Unit { flags, recv_mono_ns: seq * 40_000_000, ..Unit::default() };
         self.producer.commit(0, &unit, &ends, self.now()).unwrap()
+    }
+
+    /// Commits `count` small keyframes.
+    pub(crate) fn commit_keys(&mut self, count: usize) {
+        for _ in 0..count {
+            self.commit(10, Flags::KEY);
+        }
     }
 
     pub(crate) fn now(&self) -> u64 {
