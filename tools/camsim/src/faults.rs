@@ -42,7 +42,7 @@ pub enum Fault {
 }
 
 /// What `--fault` accepts.
-pub const NAMES: &str = "status=401|403|404|453|503, no-video, codec=VP8, huge-header, huge-body, endless-header, \
+pub const NAMES: &str = "status=400..599, no-video, codec=VP8, huge-header, huge-body, endless-header, \
                          endless-fu, close-after=N, stall-after=N, garbage, lose=N, no-marker, ssrc-change=N, \
                          server-request";
 
@@ -54,8 +54,9 @@ impl FromStr for Fault {
         let count = || value.parse().map_err(|_| ParseError("expected a number of access units"));
         let interval = || value.parse().map_err(|_| ParseError("expected a number that is not 0"));
         Ok(match (name, value) {
-            ("status", "401" | "403" | "404" | "453" | "503") => {
-                Self::Status(value.parse().map_err(|_| UNKNOWN)?)
+            ("status", _) => {
+                let status = value.parse().ok().filter(|status| (400..600).contains(status));
+                Self::Status(status.ok_or(ParseError("expected an RTSP error status, 400 to 599"))?)
             }
             ("no-video", "") => Self::NoVideo,
             ("codec", "VP8") => Self::CodecVp8,

@@ -17,6 +17,7 @@ mod record;
 mod stamps;
 mod stream;
 mod summary;
+mod table;
 mod tap;
 mod unit;
 

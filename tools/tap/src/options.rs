@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// Where to enter: live, keyframe, oldest, preroll=SECONDS or after=EPOCH:SEQ.
     #[arg(long, default_value = "live", value_name = "WHERE")]
     pub(crate) from: Entry,
+    /// Print a table of all streams every so often.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "json")]
+    pub(crate) every: Option<Duration>,
     /// Stop when no record came for this long.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) idle_exit: Option<Duration>,

@@ -20,7 +20,8 @@ pub(crate) struct Record<'a> {
     key: bool,
     /// The flag bits of the ABI.
     flags: u32,
-    /// Units missing right before this one.
+    /// Units missing between the record before and this one, for whatever reason: overrun, overwritten while they were
+    /// read, or dropped to resume at a keyframe. What the producer withheld as asked is not missing.
     gap: u64,
     timeline: u32,
     config_id: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(id: &'a str, unit: &CopiedUnit) -> Self {
+    pub(crate) fn new(id: &'a str, unit: &CopiedUnit, gap: u64) -> Self {
         let descriptor = &unit.descriptor;
         Self {
             id,
@@ -43,7 +44,7 @@ impl<'a> Record<'a> {
             len: descriptor.len,
             key: descriptor.has(Flags::KEY),
             flags: descriptor.flags,
-            gap: unit.lost,
+            gap,
             timeline: descriptor.timeline,
             config_id: descriptor.config_id,
             crc32: crc32fast::hash(&unit.payload),

@@ -30,6 +30,18 @@ pub(crate) struct Found {
     pub(crate) absent: u64,
 }
 
+impl Found {
+    /// Units, or missing units, that were not as they should be.
+    pub(crate) const fn errors(&self) -> u64 {
+        self.missing + self.corrupt + self.repeated + self.absent
+    }
+
+    /// No unit that is not as it was sent.
+    pub(crate) const fn flawless(&self) -> bool {
+        self.errors() == 0
+    }
+}
+
 /// When a unit was where.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
@@ -85,13 +97,6 @@ impl Stamps {
             None => {}
         }
         self.expected = counter.checked_add(1);
-    }
-}
-
-impl Found {
-    /// No unit that is not as it was sent.
-    pub(crate) const fn flawless(&self) -> bool {
-        self.missing + self.corrupt + self.repeated + self.absent == 0
     }
 }
 

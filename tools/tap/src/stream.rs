@@ -3,7 +3,7 @@
 use std::io;
 
 use ring_abi::consumer::{Configuration, Counts, StreamKey};
-use ring_abi::layout::{Codec, Flags, RECORD_ACCESS_UNIT};
+use ring_abi::layout::{Codec, Descriptor, Flags, RECORD_ACCESS_UNIT};
 
 use crate::elementary::Elementary;
 use crate::stamps::{Arrival, Stamps};
@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     bytes: u64,
     keyframes: u64,
     damaged: u64,
+    /// `seq` and `filtered` of the newest unit.
+    newest: Option<(u64, u64)>,
     /// `pub_mono_ns` of the first and the newest unit, and the length of the first.
     published: Option<Published>,
     /// What the reader counted, once it is no longer asked.
@@ -47,6 +49,7 @@ impl Stream {
             bytes: 0,
             keyframes: 0,
             damaged: 0,
+            newest: None,
             published: None,
             counts: Counts::default(),
         }
@@ -74,6 +77,17 @@ impl Stream {
             read_mono_ns: (!descriptor.has(Flags::BACKFILL)).then_some(unit.read_mono_ns),
         };
         stamps.check(codec.and_then(|codec| find_stamp(&unit.payload, codec)), arrival);
+    }
+
+    /// Notes a unit's number; how many are missing between the unit before and this one.
+    pub(crate) fn gap(&mut self, descriptor: &Descriptor) -> u64 {
+        let (seq, filtered) = (descriptor.seq, descriptor.filtered);
+        let before = self.newest.replace((seq, filtered));
+        before.map_or(0, |(before, filtered_before)| {
+            seq.saturating_sub(before)
+                .saturating_sub(1)
+                .saturating_sub(filtered.saturating_sub(filtered_before))
+        })
     }
 
     /// Writes a unit to the stream's file, if it has one.

@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::record::Record;
 use crate::stream::Stream;
 use crate::summary::Summary;
+use crate::table::Table;
 use crate::unit::CopiedUnit;
 
 /// Reads until the options, a signal or the producer say stop; whether all was as it should be.
@@ -87,6 +88,7 @@ impl Tap {
     fn read(&mut self, options: &Options, stop: &AtomicBool) -> End {
         let start_ns = mono_ns();
         let mut last_record_ns = start_ns;
+        let mut table = options.every.map(|every| Table::new(every, start_ns));
         while !stop.load(Ordering::Relaxed) && self.streams.iter().any(|stream| stream.key.is_some()) {
             let now_ns = mono_ns();
             let over = |limit: Option<Duration>, since_ns: u64| {
@@ -102,6 +104,11 @@ impl Tap {
             }
             if self.records > before {
                 last_record_ns = mono_ns();
+            }
+            if let Some(table) = table.as_mut().filter(|table| table.is_due(now_ns))
+                && let Err(error) = self.print_table(table, now_ns)
+            {
+                return error.into();
             }
         }
         End::Done
@@ -132,13 +139,30 @@ impl Tap {
         let Some(key) = unit.stream else { return Ok(()) };
         let Some(stream) = streams.iter_mut().find(|stream| stream.key == Some(key)) else { return Ok(()) };
         let configuration = reader.configuration(key, unit.descriptor.track);
+        let gap = stream.gap(&unit.descriptor);
         stream.count(unit, configuration.map(Configuration::codec));
         stream.write(unit, configuration)?;
         if options.json {
-            serde_json::to_writer(&mut *out, &Record::new(&stream.id, unit)).map_err(io::Error::from)?;
+            serde_json::to_writer(&mut *out, &Record::new(&stream.id, unit, gap)).map_err(io::Error::from)?;
             out.write_all(b"\n")?;
         }
         Ok(())
+    }
+
+    fn print_table(&mut self, table: &mut Table, now_ns: u64) -> io::Result<()> {
+        self.update_counts();
+        let streams: Vec<_> = self.streams.iter().map(Stream::summary).collect();
+        self.out.write_all(table.render(now_ns, &streams).as_bytes())?;
+        self.out.flush()
+    }
+
+    /// Takes over what the reader counted of the streams that are still attached.
+    fn update_counts(&mut self) {
+        for stream in &mut self.streams {
+            if let Some(counts) = stream.key.and_then(|key| self.reader.counts(key)) {
+                stream.counts = counts;
+            }
+        }
     }
 
     fn end(&mut self, ended: &Ended) {
@@ -153,10 +177,8 @@ impl Tap {
 
     /// Says the summary; whether all was as it should be.
     fn finish(mut self, options: &Options, outcome: End) -> anyhow::Result<bool> {
+        self.update_counts();
         for stream in &mut self.streams {
-            if let Some(counts) = stream.key.and_then(|key| self.reader.counts(key)) {
-                stream.counts = counts;
-            }
             stream.flush().with_context(|| format!("cannot write the elementary stream of {}", stream.id))?;
         }
         let summary = Summary::new(self.streams.iter().map(Stream::summary).collect());

@@ -10,8 +10,6 @@ pub(crate) struct CopiedUnit {
     pub(crate) stream: Option<StreamKey>,
     pub(crate) descriptor: Descriptor,
     pub(crate) payload: Vec<u8>,
-    /// Units missing right before this one.
-    pub(crate) lost: u64,
     /// When we had it, `CLOCK_MONOTONIC` ns.
     pub(crate) read_mono_ns: u64,
 }
@@ -23,7 +21,6 @@ impl CopiedUnit {
         self.descriptor = unit.descriptor;
         self.payload.clear();
         self.payload.extend_from_slice(unit.payload);
-        self.lost = unit.lost;
         self.read_mono_ns = read_mono_ns;
     }
 }
