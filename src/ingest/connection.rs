@@ -17,7 +17,8 @@ use super::watch::{Finding, Watch};
 use crate::codec::AccessUnitSink;
 use crate::rtp::MediaClock;
 use crate::rtsp::{
-    CameraUrl, Channels, Credentials, Event, Framer, Media, Session, SessionConfig, SessionEvent,
+    CameraUrl, Channels, Credentials, Event, Framer, Media, Session, SessionConfig, SessionError,
+    SessionEvent,
 };
 use crate::time::{Mono, Now};
 
@@ -54,7 +55,18 @@ pub(super) struct Connection {
     policy: Policy,
     seed: u64,
     progress: VecDeque<Progress>,
+    speaks: Speaks,
     is_over: bool,
+}
+
+/// What the peer has shown itself to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// It has sent nothing.
+    Nothing,
+    /// It has sent bytes, but no RTSP message.
+    Something,
+    Rtsp,
 }
 
 /// Video cannot be received before it was described; its clock outlives the connection.
@@ -90,6 +102,7 @@ impl Connection {
             policy: policy.clone(),
             seed,
             progress: VecDeque::new(),
+            speaks: Speaks::Nothing,
             is_over: false,
         }
     }
@@ -102,6 +115,9 @@ impl Connection {
         stats: &mut CameraStats,
         sink: &mut impl AccessUnitSink,
     ) {
+        if self.speaks == Speaks::Nothing {
+            self.speaks = Speaks::Something;
+        }
         while !self.is_over {
             match self.framer.next(&mut bytes) {
                 Ok(Some(event)) => self.on_event(now, event, stats, sink),
@@ -114,7 +130,8 @@ impl Connection {
 
     /// The connection ended from outside.
     pub(super) fn peer_closed(&mut self, how: PeerClose, sink: &mut impl AccessUnitSink) {
-        self.fail(Failure::Closed(how), sink);
+        let failure = if self.speaks == Speaks::Something { Failure::NotRtsp } else { Failure::Closed(how) };
+        self.fail(failure, sink);
     }
 
     /// Ends the session politely; [`Progress::Left`] follows.
@@ -188,10 +205,12 @@ impl Connection {
     ) {
         match event {
             Event::Response(response) => {
+                self.speaks = Speaks::Rtsp;
                 self.session.on_response(&response, now.mono);
                 self.on_session_events(now, sink);
             }
             Event::Request(request) => {
+                self.speaks = Speaks::Rtsp;
                 self.session.on_request(&request);
                 self.on_session_events(now, sink);
             }
@@ -223,6 +242,11 @@ impl Connection {
                 SessionEvent::Playing { channels, .. } => self.on_playing(now, channels),
                 SessionEvent::Redirect { url, keep_credentials } => {
                     self.end(Progress::Redirected { url, keep_credentials }, sink);
+                }
+                SessionEvent::Failed(SessionError::ReplyTimeout { .. })
+                    if self.speaks == Speaks::Something =>
+                {
+                    self.fail(Failure::NotRtsp, sink);
                 }
                 SessionEvent::Failed(error) => self.fail(Failure::Session(error), sink),
                 SessionEvent::Closed => self.end(Progress::Left, sink),

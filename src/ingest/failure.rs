@@ -35,13 +35,17 @@ pub enum PeerClose {
 /// Why an attempt ended.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Resolve { why: String },
+    Resolve {
+        why: String,
+    },
     ResolveTimeout,
     NoAddress,
     TlsNotAvailable,
     TooManyRedirects,
     Connect(ConnectFailure),
     Framing(FramerError),
+    /// The connection ended, or an answer never came, and what did come was not RTSP.
+    NotRtsp,
     Session(SessionError),
     NoFirstFrame,
     UnitsTooLarge,
@@ -88,7 +92,8 @@ impl Failure {
             Self::Connect(ConnectFailure::Refused) => Reason::ConnectRefused,
             Self::Connect(ConnectFailure::TimedOut) => Reason::ConnectTimeout,
             Self::Connect(ConnectFailure::Network(_)) => Reason::ConnectFailed,
-            Self::Framing(FramerError::OutOfStep { .. } | FramerError::BadContentLength { .. }) => {
+            Self::NotRtsp
+            | Self::Framing(FramerError::OutOfStep { .. } | FramerError::BadContentLength { .. }) => {
                 Reason::NotRtsp
             }
             Self::Framing(
@@ -130,6 +135,9 @@ impl Failure {
                 format!("{at} redirects without end: set the URL that it should end at")
             }
             Self::Connect(failure) => connect_words(failure, &at, policy),
+            Self::NotRtsp => {
+                format!("what answers at {at} does not speak RTSP: check the port; 554 is usual")
+            }
             Self::Framing(error @ (FramerError::OutOfStep { .. } | FramerError::BadContentLength { .. })) => {
                 format!("what answers at {at} does not speak RTSP ({error}): check the port; 554 is usual")
             }
@@ -151,7 +159,9 @@ impl Failure {
             ),
             Self::Idle => {
                 let seconds = policy.idle_timeout.as_secs();
-                format!("no video came for {seconds} s although the connection is up")
+                format!(
+                    "no video came for {seconds} s although the connection is up: restart the camera's stream if this goes on"
+                )
             }
             Self::Closed(how) => closed_words(how, &at),
             Self::Internal => {
@@ -187,10 +197,18 @@ fn connect_words(failure: &ConnectFailure, at: &str, policy: &Policy) -> String 
 
 fn closed_words(how: &PeerClose, at: &str) -> String {
     match how {
-        PeerClose::Closed => format!("{at} closed the connection"),
-        PeerClose::Reset => format!("{at} reset the connection"),
-        PeerClose::TimedOut => format!("{at} no longer acknowledges what is sent: power or network is gone"),
-        PeerClose::Broken(why) => format!("the connection to {at} broke ({why})"),
+        PeerClose::Closed => {
+            format!("{at} closed the connection: if this goes on, close other viewers, or restart the camera")
+        }
+        PeerClose::Reset => {
+            format!("{at} reset the connection: if this goes on, close other viewers, or restart the camera")
+        }
+        PeerClose::TimedOut => {
+            format!("{at} no longer acknowledges what is sent: check the camera's power and network")
+        }
+        PeerClose::Broken(why) => {
+            format!("the connection to {at} broke ({why}): check the network between here and there")
+        }
     }
 }
 

@@ -181,6 +181,23 @@ fn a_camera_that_never_begins() {
 }
 
 #[test]
+fn what_does_not_speak_rtsp_is_named() {
+    let endings: [fn(&mut World); 2] = [
+        |world| world.camera.on_closed(world.now, PeerClose::Closed, &mut world.sink),
+        // OPTIONS may stay without answer; DESCRIBE may not.
+        |world| world.pass(Duration::from_secs(10)),
+    ];
+    for ending in endings {
+        let mut world = World::new("rtsp://10.1.1.1:80/live");
+        world.start();
+        world.connect();
+        world.receive(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nIt works!");
+        ending(&mut world);
+        world.expect_failure(State::Backoff, Reason::NotRtsp, "check the port");
+    }
+}
+
+#[test]
 fn a_unit_that_never_ends_is_named() {
     let mut world = World::new("rtsp://10.1.1.1/live");
     world.sink = VecSink::with_limit(100_000);

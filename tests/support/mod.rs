@@ -270,9 +270,9 @@ impl Drop for Process {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let log = self.log();
-            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            let tail = log.lines().rev().take(20).collect::<Vec<_>>();
             eprintln!("--- last lines of {}", self.name);
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            tail.iter().rev().for_each(|line| eprintln!("{line:.300}"));
         }
     }
 }
