@@ -155,13 +155,15 @@ impl Watch {
 
     /// The first event of all that were seen, or will be seen soon, that satisfies `wanted`.
     fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> &Value {
+        let end = now() + SOON + SOON;
         let mut index = 0;
         loop {
             match self.seen.get(index) {
                 Some(event) if wanted(event) => return &self.seen[index],
                 Some(_) => index += 1,
                 None => {
-                    let line = self.process.wait_for_line(what, SOON + SOON, |_| true);
+                    let left = end.saturating_duration_since(now());
+                    let line = self.process.wait_for_line(what, left, |_| true);
                     self.seen.push(serde_json::from_str(&line).unwrap());
                 }
             }

@@ -241,7 +241,7 @@ fn base_url(url: &str) -> String {
 }
 
 const PUBLIC: &str = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER, TEARDOWN";
-const HUGE_HEADER_LEN: usize = 48 << 10;
+const HUGE_HEADER_LEN: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
