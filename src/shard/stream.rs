@@ -190,7 +190,7 @@ impl Stream {
     pub(super) fn feed(&mut self, touched: &mut TouchedSessions, around: &mut Surroundings<'_>) {
         if self.is_over && self.linger_until.is_none() {
             self.linger_until = Some(around.now.mono + READERS_LINGER);
-            self.call(around, |camera, publisher, _| publisher.close(camera.status().reason as u32));
+            self.call(around, |camera, publisher, _| publisher.close(camera.status().reason.number()));
         }
         self.call(around, |_, publisher, _| {
             publisher.feed();
@@ -374,7 +374,7 @@ fn show_state(publisher: &mut Publisher, status: &Status) {
         | State::Unsupported
         | State::Stopping => StreamState::Stalled,
     };
-    publisher.set_state(state, status.reason as u32);
+    publisher.set_state(state, status.reason.number());
 }
 
 fn connect_failure(error: ConnectError) -> ConnectFailure {
