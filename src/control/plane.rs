@@ -194,7 +194,7 @@ impl Plane {
 
     fn attach(&mut self, reader: &PendingAttach) {
         let segment = self.registry.uid(&reader.stream).and_then(|uid| self.engine.segment(uid));
-        let Some(segment) = segment.filter(|_| !self.draining) else {
+        let Some(segment) = segment else {
             let text = format!("there is no stream {}", reader.stream);
             self.attachments.refuse(reader.ring, RefusalCode::UnknownStream, text);
             return;
@@ -236,8 +236,13 @@ impl Plane {
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
             Event::Resolve { uid, host, port, attempt } => return Some(Lookup { uid, host, port, attempt }),
             Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),
-            Event::NotAttached { uid: _, ring } => self.attachments.not_attached(ring.id()),
-            // Dropped here, because a shard has no time for it.
+        if self.draining {
+            let text = "the daemon is stopping".to_owned();
+            self.attachments.refuse(reader.ring, RefusalCode::Unavailable, text);
+            return;
+        }
+            // Rings and publishers are dropped here, because a shard has no time for it.
+            Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
             Event::Removed { uid: _, publisher: _ } => {}

@@ -141,7 +141,7 @@ impl Shard {
             }
             Command::Attach { uid, ring } => match self.streams.by_uid.get(&uid) {
                 Some(&place) => self.with(place, now, |stream, around| stream.attach(ring, around)),
-                None => self.events.answer(Event::NotAttached { uid, ring }),
+                None => self.events.answer(Event::NotAttached { uid, id: ring.id(), ring: Some(ring) }),
             },
             Command::Detach { uid, ring: id } => match self.streams.by_uid.get(&uid) {
                 Some(&place) => self.with(place, now, |stream, around| stream.detach(id, around)),
