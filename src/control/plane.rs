@@ -11,14 +11,14 @@ use tracing::{debug, info, warn};
 use vms_proto::v1;
 
 use super::attach::Attachments;
-use super::clock;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::error::ApiError;
 use super::feed::Watch;
 use super::registry::{Change, Page, Place, Registry};
 use super::show;
 use super::spec::StreamSpec;
 use crate::ids::{StreamId, StreamUid};
+use crate::clock;
 use crate::ingest::{State, Status};
 use crate::limits::STREAMS_MAX;
 use crate::publish::RefusalCode;

@@ -1,7 +1,6 @@
 //! The daemon's life: start, serve, stop within a bound.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -17,12 +16,13 @@ use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
 use super::engine::{self, Bell, Engine, StartError};
-use super::listen::{self, Claim, ListenError};
+use super::listen::{self, ListenError};
 use super::plane::SharedPlane;
 use super::resolve::Resolver;
 use crate::config::{Config, Listen};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX};
-use crate::publish;
+use crate::publish::attach::{self, Listener};
+use crate::socket_path::{Claim, ClaimError};
 
 /// How long all cameras together have for their goodbye.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub enum RunError {
     Attach(#[source] io::Error),
     /// No ring socket.
     #[error(transparent)]
-    RingSocket(#[from] publish::attach::ListenError),
+    RingSocket(ClaimError),
     /// A shard's thread ended on its own: a bug, or a kernel that no longer serves its ring.
     #[error("shard {0} has ended; the daemon cannot go on without it")]
     ShardEnded(usize),
@@ -75,13 +75,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
     // Before anything else: a second daemon must find out here, not after it has started its shards.
-    let door = open_door(&config.ring_socket)?;
+    let door = Listener::bind(&config.ring_socket).map_err(RunError::RingSocket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let (engine, bells) = Engine::start(&config)?;
     let (requests, mut readers) = mpsc::unbounded_channel();
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
-    let door = publish::attach::spawn(door, publish::attach::Limits::default(), engine::random(), ask);
+    let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
     let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?);
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
@@ -146,13 +146,6 @@ async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) 
             return shard;
         }
     }
-}
-
-/// Opens the socket that readers attach to.
-fn open_door(path: &Path) -> Result<publish::attach::Listener, RunError> {
-    let failed = |source| ListenError::Io { at: path.display().to_string(), source };
-    listen::make_directory(path).map_err(failed)?;
-    Ok(publish::attach::Listener::bind(path)?)
 }
 
 /// An address that is ours: callers may already knock.

@@ -11,13 +11,13 @@ use std::time::Duration;
 use ringbuf::HeapCons;
 use ringbuf::traits::{Consumer, Observer};
 
-use super::clock;
 use super::command::{Command, Event, NewStream};
 use super::deadlines::Deadlines;
 use super::events::EventSender;
 use super::line::Line;
 use super::pacing::Pacing;
 use super::stream::{Stream, Surroundings};
+use crate::clock;
 use crate::ids::StreamUid;
 use crate::io::{Completion, Token, Uring, WaitError};
 use crate::limits::COMMANDS_PER_TURN;

@@ -23,7 +23,7 @@ use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 
 use crate::ids::{StreamId, StreamUid};
 
-pub use listener::{ListenError, Listener};
+pub use listener::Listener;
 pub use thread::{Handle, spawn};
 
 /// What bounds the readers together.
