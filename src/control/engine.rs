@@ -24,7 +24,9 @@ use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId};
-use crate::shard::{self, Command, CommandSender, Event, EventReceiver, NewStream, Refused, ShardConfig};
+use crate::shard::{
+    self, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused, ShardConfig,
+};
 
 /// All shards.
 #[derive(Debug)]
@@ -57,6 +59,9 @@ pub(crate) struct Bell(AsyncFd<OwnedFd>);
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The machine does not allow what shards need. The text says what to do.
+    #[error(transparent)]
+    NotAllowed(#[from] ProbeError),
     /// One did not start.
     #[error("shard {index} did not start")]
     Shard {
@@ -81,6 +86,7 @@ impl Engine {
     /// # Errors
     /// [`StartError`]; those that had started end.
     pub(crate) fn start(config: &Config) -> Result<(Self, Vec<Bell>), StartError> {
+        shard::probe()?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mut engine = Self { shards: Vec::new(), live: HashMap::new() };
         let mut bells = Vec::new();
