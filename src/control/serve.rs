@@ -28,8 +28,10 @@ use crate::socket_path::{Claim, ClaimError};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long open calls have to end after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a handler may take. None awaits anything; this is the belt to that.
+/// How long a handler may take: a new stream waits for those that came before it, milliseconds each.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups, and one more that makes the memory of a stream: dead name servers must not hold that up.
+const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + 1;
 /// A connection that does not answer a ping for twice this is closed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -65,7 +67,7 @@ pub enum RunError {
 /// [`RunError`] when it cannot start, or when a second signal cut the stop short.
 pub fn run(config: Config) -> Result<(), RunError> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     let outcome = runtime.block_on(serve(config));
     // A look-up that a dead name server holds must not hold us.
     runtime.shutdown_background();
@@ -158,7 +160,8 @@ impl Socket {
     fn bind(address: &Listen) -> Result<Self, ListenError> {
         match address {
             Listen::Unix(path) => {
-                listen::bind_unix(path).map(|(listener, claim)| Self::Unix(listener, claim))
+                let (listener, claim) = listen::bind_unix(path)?;
+                Ok(Self::Unix(listener, claim))
             }
             Listen::Tcp(address) => listen::bind_tcp(*address).map(Self::Tcp),
         }
