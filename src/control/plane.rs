@@ -72,6 +72,8 @@ pub(crate) struct Lookup {
 pub(crate) struct Batch {
     /// Names to look up.
     pub(crate) lookups: Vec<Lookup>,
+    /// What is left of streams that are gone, to be dropped on another thread: freeing an arena takes milliseconds.
+    pub(crate) gone: Vec<Box<Publisher>>,
     /// Whether there may be more events.
     pub(crate) more: bool,
     /// The shard's thread has ended.
@@ -266,13 +268,13 @@ impl Plane {
                 batch.is_over = self.engine.is_over(shard);
                 return batch;
             };
-            batch.lookups.extend(self.take_event(event));
+            self.take_event(event, &mut batch);
         }
         batch.more = true;
         batch
     }
 
-    fn take_event(&mut self, event: Event) -> Option<Lookup> {
+    fn take_event(&mut self, event: Event, batch: &mut Batch) {
         let now = clock::now();
         match event {
             Event::Status { uid, status } => {
@@ -282,15 +284,16 @@ impl Plane {
             }
             Event::Format { uid, format } => self.registry.format(uid, format),
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
-            Event::Resolve { uid, host, port, attempt } => return Some(Lookup { uid, host, port, attempt }),
+            Event::Resolve { uid, host, port, attempt } => {
+                batch.lookups.push(Lookup { uid, host, port, attempt });
+            }
             Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),
-            // Rings and publishers are dropped here, because a shard has no time for it.
+            // Rings are dropped here, because a shard has no time for it.
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Removed { uid: _, publisher: _ } => {}
+            Event::Removed { uid: _, publisher } => batch.gone.push(publisher),
         }
-        None
     }
 
     /// Watchers are told that the daemon stops, not that the streams were removed: nobody asked for that.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
@@ -30,7 +30,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a handler may take: a new stream waits for those that came before it, milliseconds each.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups, and one more that makes the memory of a stream: dead name servers must not hold that up.
+/// Look-ups, and one more that makes and frees the memory of streams: dead name servers must not hold that up.
 const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + 1;
 /// A connection that does not answer a ping for twice this is closed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -138,6 +138,9 @@ async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) 
     loop {
         let batch = plane.take_events(shard, EVENTS_PER_PASS);
         batch.lookups.into_iter().for_each(|lookup| resolver.spawn(lookup));
+        if !batch.gone.is_empty() {
+            drop(spawn_blocking(move || drop(batch.gone)));
+        }
         if batch.is_over {
             return shard;
         }
