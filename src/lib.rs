@@ -13,15 +13,18 @@
 //! | [`rtp`] | RTP and RTCP headers, sequence, media clock, wall clock | values |
 //! | [`codec`] | H.264 and H.265 payloads to access units; the sink trait | values, rtp |
 //! | [`ingest`] | one camera's state machine | rtsp, rtp, codec |
+//! | `clock` | reading the machine's clocks | time |
+//! | [`socket_path`] | a unix socket's path: a dead owner's is taken over, a live one's never | nothing |
 //! | [`io`] | io_uring, sockets, receive buffers | values |
-//! | [`publish`] | access units into the rings; readers that come and go | codec (sink), `ring-abi` |
-//! | [`shard`] | one thread a core: the turn, the only clock | io, ingest, publish |
+//! | [`publish`] | access units into the rings; readers that come and go | values, codec (sink), socket_path, `ring-abi` |
+//! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
 //! | [`config`] | the command line, checked | values |
-//! | [`control`] | gRPC, attach socket, DNS, the registry of streams | shard |
+//! | [`control`] | gRPC, readers' requests, DNS, the registry of streams | shard, publish, config, socket_path |
 //!
 //! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out.
 //! `tests/architecture.rs` keeps this table.
 
+mod clock;
 pub mod codec;
 pub mod config;
 pub mod control;
@@ -33,4 +36,5 @@ pub mod publish;
 pub mod rtp;
 pub mod rtsp;
 pub mod shard;
+pub mod socket_path;
 pub mod time;

@@ -3,6 +3,8 @@
 //! With a limit on everything, what happens under overload is already decided: the thing that is too large is
 //! dropped or its connection closed, with a reason, and nothing else notices.
 
+use std::time::Duration;
+
 // RTSP text ------------------------------------------------------------------------------------------------
 
 /// Bytes of one RTSP message's start line and headers. Real cameras stay under 2 KiB.
@@ -54,6 +56,30 @@ pub const SEI_LEN_SCANNED: usize = 256;
 
 /// Bytes of a stream's video arena unless configured otherwise: 16 s at 4 Mbit/s.
 pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
+
+// Readers --------------------------------------------------------------------------------------------------
+
+/// Readers connected at once. One more is turned away.
+pub const READERS_MAX: usize = 64;
+/// Streams that one reader may attach at once: all of them.
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+pub const READER_SLOTS_MAX: u32 = STREAMS_MAX as u32;
+/// How long a reader that has connected may stay without saying what it wants.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers let in: each costs two segments and some hundred microseconds of the attach thread. The others wait.
+pub const CONNECT_RATE: Rate = Rate { burst: 64, per_second: 32 };
+/// Streams that one reader attaches: each costs a ring, and tens of microseconds of the control thread and of a shard.
+/// More are refused.
+pub const ATTACH_RATE: Rate = Rate { burst: READER_SLOTS_MAX, per_second: 256 };
+
+/// How often something may happen: so many times at once, and then so many times a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At once, after a pause; at least 1.
+    pub burst: u32,
+    /// A second, in the long run; at least 1.
+    pub per_second: u32,
+}
 
 // Shards ---------------------------------------------------------------------------------------------------
 
@@ -109,6 +135,9 @@ const _: () = {
     assert!(WATCH_QUEUE_LEN > STREAMS_MAX, "all cameras may fail at once and no watcher be cut off for it");
     assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
     assert!(LABELS_MAX * (LABEL_KEY_LEN_MAX + LABEL_VALUE_LEN_MAX) + URL_LEN_MAX < PAGE_LEN_MAX / 2);
+    assert!(STREAMS_MAX <= u32::MAX as usize);
+    assert!(CONNECT_RATE.burst as usize >= READERS_MAX, "after a restart all readers come back at once");
+    assert!(ATTACH_RATE.burst >= READER_SLOTS_MAX, "and attach all their streams");
     assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);
     assert!(ARENA_LEN_DEFAULT.is_power_of_two());
     assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");

@@ -11,6 +11,7 @@ use ring_abi::join::{From, Join};
 use ring_abi::layout::{Class, EndReason, RingState};
 use vms_media::codec::{AccessUnit, AccessUnitSink, ClockSource, Codec, ParameterSets, UnitFlags};
 use vms_media::ids::{StreamId, StreamUid};
+use vms_media::limits::Rate;
 use vms_media::publish::attach::{self, Completion, Handle, Limits, Listener, Request};
 use vms_media::publish::{Publisher, RefusalCode, TouchedSessions};
 use vms_media::time::{Mono, UnixNanos};
@@ -93,11 +94,49 @@ fn hostile_packets_end_their_own_connection_only() {
     assert!(matches!(reader.next(SECOND), Event::Unit(_)));
 }
 
+#[test]
+fn who_connects_and_says_nothing_is_turned_away_and_who_speaks_stays() {
+    let limits = Limits { sessions_max: 2, hello_timeout: Duration::from_millis(300), ..Limits::default() };
+    let mut daemon = Daemon::start_with("silent", limits);
+    daemon.publish("cam", 1..=3, &[1]);
+    let (daemon, mut reader) = daemon.attach_while_serving("cam", Join::default());
+    let silent = connect(&daemon.path);
+    let extra = connect(&daemon.path);
+    assert!(is_hung_up(&extra), "both places are taken");
+    assert!(is_hung_up(&silent), "its time is over");
+    Reader::connect(&daemon.path, &Options::default()).expect("its place is free");
+    assert!(matches!(reader.next(SECOND), Event::Unit(_)));
+}
+
+#[test]
+fn connections_above_the_rate_wait_and_attachments_above_it_are_refused() {
+    let rate = Rate { burst: 1, per_second: 5 };
+    let daemon = Daemon::start_with("rate", Limits { connects: rate, ..Limits::default() });
+    for _ in 0..3 {
+        Reader::connect(&daemon.path, &Options::default()).expect("it waits for its turn");
+    }
+    let mut daemon = Daemon::start_with("rate-attach", Limits { attaches: rate, ..Limits::default() });
+    daemon.publish("cam", 1..=3, &[1]);
+    let (mut daemon, mut reader) = daemon.attach_while_serving("cam", Join::default());
+    let refused = std::thread::spawn(move || reader.attach("cam", &Join::default()).unwrap_err());
+    daemon.serve_until(|| refused.is_finished());
+    assert!(refused.join().unwrap().to_string().contains("Limit"));
+}
+
 const PARAMETER_SETS: &[u8] = &[0, 0, 0, 1, 0x67, 1, 2, 3, 0, 0, 0, 1, 0x68, 4];
 
 fn payload(seq: u64) -> Vec<u8> {
     let len = 100 + usize::try_from(seq).unwrap() * 37;
     (0..len).map(|n| u8::try_from((n as u64 ^ seq) & 0xff).unwrap()).collect()
+}
+
+/// Whether the daemon closes the connection within a bound.
+fn is_hung_up(socket: &std::os::fd::OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let bound = Timespec { tv_sec: 10, tv_nsec: 0 };
+    let mut watched = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut watched, Some(&bound)).unwrap();
+    watched[0].revents().contains(PollFlags::HUP)
 }
 
 fn connect(path: &PathBuf) -> std::os::fd::OwnedFd {
@@ -118,11 +157,14 @@ struct Daemon {
 
 impl Daemon {
     fn start(name: &str) -> Self {
+        Self::start_with(name, Limits::default())
+    }
+
+    fn start_with(name: &str, limits: Limits) -> Self {
         let path = std::env::temp_dir().join(format!("vms-attach-{}-{name}", std::process::id()));
         let (sender, requests): (Sender<Request>, _) = channel();
         let listener = Listener::bind(&path).unwrap();
-        let handle =
-            attach::spawn(listener, Limits::default(), 42, move |request| sender.send(request).unwrap());
+        let handle = attach::spawn(listener, limits, 42, move |request| sender.send(request).unwrap());
         let handle = Some(handle.unwrap());
         Self { publishers: BTreeMap::new(), requests, handle, path, detached: 0 }
     }

@@ -1,6 +1,6 @@
 //! The calls of `MediaControl`, each a check of the request and one step of the [`Plane`](super::plane::Plane).
 //!
-//! No handler awaits anything, so none needs a deadline of its own.
+//! No handler but that of SetupStream awaits anything, and none waits for a camera.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -61,7 +61,7 @@ impl MediaControl for Api {
         request: Request<v1::SetupStreamRequest>,
     ) -> Result<Response<v1::SetupStreamResponse>, Status> {
         let (id, spec) = StreamSpec::check(request.into_inner())?;
-        let (stream, created) = self.plane.lock().setup(id, spec)?;
+        let (stream, created) = self.plane.setup(id, spec).await?;
         Ok(Response::new(v1::SetupStreamResponse { stream: Some(stream), created }))
     }
 

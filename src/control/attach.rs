@@ -63,10 +63,10 @@ impl Attachments {
         self.door.complete(Completion::Attached { ring, stream, epoch, joined, stream_fd, ring_fd });
     }
 
-    /// The stream went while the ring was on its way.
+    /// The stream went, or failed, while the ring was on its way.
     pub(crate) fn not_attached(&mut self, ring: RingId) {
         if self.pending.remove(&ring).is_some() {
-            self.refuse(ring, RefusalCode::UnknownStream, "the stream is being torn down".to_owned());
+            self.refuse(ring, RefusalCode::Unavailable, "the stream ended, or failed: try again".to_owned());
         }
     }
 

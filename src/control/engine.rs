@@ -24,7 +24,9 @@ use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId};
-use crate::shard::{self, Command, CommandSender, Event, EventReceiver, NewStream, Refused, ShardConfig};
+use crate::shard::{
+    self, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused, ShardConfig,
+};
 
 /// All shards.
 #[derive(Debug)]
@@ -57,6 +59,9 @@ pub(crate) struct Bell(AsyncFd<OwnedFd>);
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The machine does not allow what shards need. The text says what to do.
+    #[error(transparent)]
+    NotAllowed(#[from] ProbeError),
     /// One did not start.
     #[error("shard {index} did not start")]
     Shard {
@@ -81,6 +86,7 @@ impl Engine {
     /// # Errors
     /// [`StartError`]; those that had started end.
     pub(crate) fn start(config: &Config) -> Result<(Self, Vec<Bell>), StartError> {
+        shard::probe()?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let mut engine = Self { shards: Vec::new(), live: HashMap::new() };
         let mut bells = Vec::new();
@@ -124,8 +130,14 @@ impl Engine {
     /// Hands a stream to its shard.
     ///
     /// # Errors
-    /// `Overloaded` when the shard has too many commands waiting, `MemoryLimit` when there is no arena.
-    pub(crate) fn add(&mut self, place: Place, id: &StreamId, spec: &StreamSpec) -> Result<(), ApiError> {
+    /// `Overloaded` when the shard has too many commands waiting.
+    pub(crate) fn add(
+        &mut self,
+        place: Place,
+        id: &StreamId,
+        spec: &StreamSpec,
+        publisher: Box<Publisher>,
+    ) -> Result<(), ApiError> {
         let shard = self.shards.get_mut(place.shard).ok_or(ApiError::Overloaded)?;
         if !shard.waiting.is_empty() {
             return Err(ApiError::Overloaded);
@@ -135,9 +147,6 @@ impl Engine {
             credentials: spec.credentials.clone(),
             policy: Policy::default(),
         };
-        let publisher = Publisher::create(place.uid, random(), ARENA_LEN_DEFAULT)
-            .map(Box::new)
-            .map_err(|error| ApiError::MemoryLimit { why: error.to_string() })?;
         let segment = Segment { uid: place.uid, epoch: publisher.epoch(), fd: publisher.fd() };
         let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };
         shard.commands.send(Command::Add(Box::new(new))).map_err(|Refused(_)| ApiError::Overloaded)?;
@@ -253,6 +262,15 @@ impl Bell {
         self.0.readable().await?.clear_ready();
         Ok(())
     }
+}
+
+/// Makes a stream's memory. Takes milliseconds, because every page of it is touched.
+///
+/// # Errors
+/// `MemoryLimit` when there is no arena.
+pub(crate) fn make_publisher(uid: StreamUid) -> Result<Box<Publisher>, ApiError> {
+    let publisher = Publisher::create(uid, random(), ARENA_LEN_DEFAULT);
+    publisher.map(Box::new).map_err(|error| ApiError::MemoryLimit { why: error.to_string() })
 }
 
 /// A number that nobody foresees: the hash of nothing, by the standard library's random keys.

@@ -12,7 +12,6 @@
 
 mod api;
 mod attach;
-mod clock;
 mod engine;
 mod error;
 mod feed;

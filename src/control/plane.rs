@@ -1,28 +1,29 @@
 //! The control plane's one state: the registry, and the engine that carries what stands in it.
 //!
-//! Everything here runs on the control thread. The mutex is there because tonic's handlers must be `Send`; it is
-//! never contended and never held across an await.
+//! Everything here runs on the control thread, but for making a stream's memory, which takes milliseconds. The mutex
+//! is there because tonic's handlers must be `Send`; it is never contended and never held across an await.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 use vms_proto::v1;
 
 use super::attach::Attachments;
-use super::clock;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::error::ApiError;
 use super::feed::Watch;
 use super::registry::{Change, Page, Place, Registry};
 use super::show;
 use super::spec::StreamSpec;
+use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
 use crate::limits::STREAMS_MAX;
-use crate::publish::RefusalCode;
 use crate::publish::attach::{Handle, PendingAttach, Request};
+use crate::publish::{Publisher, RefusalCode};
 use crate::shard::Event;
 use crate::time::UnixNanos;
 
@@ -31,6 +32,16 @@ use crate::time::UnixNanos;
 pub(crate) struct SharedPlane {
     plane: Arc<Mutex<Plane>>,
     idle: Arc<Notify>,
+    /// Held while a stream is set up: what was found before its memory was made still holds after.
+    setups: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What a request to set a stream up found.
+enum Found {
+    /// The same stream.
+    Same(Box<v1::Stream>),
+    /// Nothing. This is the new stream's incarnation.
+    Free(StreamUid),
 }
 
 /// Registry, engine and readers.
@@ -61,6 +72,8 @@ pub(crate) struct Lookup {
 pub(crate) struct Batch {
     /// Names to look up.
     pub(crate) lookups: Vec<Lookup>,
+    /// What is left of streams that are gone, to be dropped on another thread: freeing an arena takes milliseconds.
+    pub(crate) gone: Vec<Box<Publisher>>,
     /// Whether there may be more events.
     pub(crate) more: bool,
     /// The shard's thread has ended.
@@ -89,7 +102,23 @@ impl SharedPlane {
         let registry = Registry::new(start);
         let attachments = Attachments::new(door);
         let plane = Plane { registry, engine, attachments, next_uid: 1, draining: false, start };
-        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::new(Notify::new()) }
+        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups: Arc::default() }
+    }
+
+    /// Registers and starts a stream; the flag tells whether it is new.
+    ///
+    /// One after the other, in the order of the calls: of two calls with one id the second finds what the first
+    /// made. A caller that goes away before its stream is registered leaves nothing behind.
+    pub(crate) async fn setup(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
+        let _turn = self.setups.lock().await;
+        let uid = match self.lock().find(&id, &spec)? {
+            Found::Same(stream) => return Ok((*stream, false)),
+            Found::Free(uid) => uid,
+        };
+        let made = spawn_blocking(move || engine::make_publisher(uid)).await;
+        let publisher = made.map_err(|error| ApiError::MemoryLimit { why: error.to_string() })??;
+        let stream = self.lock().setup(uid, id, spec, publisher)?;
+        Ok((stream, true))
     }
 
     /// The state. A panic in a handler left it whole: each change of the registry is one call.
@@ -122,23 +151,39 @@ impl SharedPlane {
 }
 
 impl Plane {
-    /// Registers and starts a stream; the flag tells whether it is new.
-    pub(crate) fn setup(&mut self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
+    /// Looks whether a stream may be set up.
+    fn find(&mut self, id: &StreamId, spec: &StreamSpec) -> Result<Found, ApiError> {
         if self.draining {
             return Err(ApiError::Draining);
         }
-        if let Some(stream) = self.registry.lookup(&id, &spec)? {
-            return Ok((stream, false));
+        if let Some(stream) = self.registry.lookup(id, spec)? {
+            return Ok(Found::Same(Box::new(stream)));
         }
         // Counted at the engine: a stream that is being torn down holds its memory until the camera has said goodbye.
         if self.engine.live() >= STREAMS_MAX {
             return Err(ApiError::StreamLimit { limit: STREAMS_MAX });
         }
-        let place = Place { uid: StreamUid(self.next_uid), shard: self.engine.place() };
+        let uid = StreamUid(self.next_uid);
         self.next_uid += 1;
-        self.engine.add(place, &id, &spec)?;
+        Ok(Found::Free(uid))
+    }
+
+    /// Registers and starts a stream whose id is free.
+    fn setup(
+        &mut self,
+        uid: StreamUid,
+        id: StreamId,
+        spec: StreamSpec,
+        publisher: Box<Publisher>,
+    ) -> Result<v1::Stream, ApiError> {
+        // The stop may have begun while the memory was made.
+        if self.draining {
+            return Err(ApiError::Draining);
+        }
+        let place = Place { uid, shard: self.engine.place() };
+        self.engine.add(place, &id, &spec, publisher)?;
         info!(stream = %id, shard = place.shard, "stream set up");
-        Ok((self.registry.insert(id, place, spec, clock::now()), true))
+        Ok(self.registry.insert(id, place, spec, clock::now()))
     }
 
     /// Takes a stream away; false when it was not there.
@@ -193,8 +238,13 @@ impl Plane {
     }
 
     fn attach(&mut self, reader: &PendingAttach) {
+        if self.draining {
+            let text = "the daemon is stopping".to_owned();
+            self.attachments.refuse(reader.ring, RefusalCode::Unavailable, text);
+            return;
+        }
         let segment = self.registry.uid(&reader.stream).and_then(|uid| self.engine.segment(uid));
-        let Some(segment) = segment.filter(|_| !self.draining) else {
+        let Some(segment) = segment else {
             let text = format!("there is no stream {}", reader.stream);
             self.attachments.refuse(reader.ring, RefusalCode::UnknownStream, text);
             return;
@@ -218,13 +268,13 @@ impl Plane {
                 batch.is_over = self.engine.is_over(shard);
                 return batch;
             };
-            batch.lookups.extend(self.take_event(event));
+            self.take_event(event, &mut batch);
         }
         batch.more = true;
         batch
     }
 
-    fn take_event(&mut self, event: Event) -> Option<Lookup> {
+    fn take_event(&mut self, event: Event, batch: &mut Batch) {
         let now = clock::now();
         match event {
             Event::Status { uid, status } => {
@@ -234,15 +284,16 @@ impl Plane {
             }
             Event::Format { uid, format } => self.registry.format(uid, format),
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
-            Event::Resolve { uid, host, port, attempt } => return Some(Lookup { uid, host, port, attempt }),
+            Event::Resolve { uid, host, port, attempt } => {
+                batch.lookups.push(Lookup { uid, host, port, attempt });
+            }
             Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),
-            Event::NotAttached { uid: _, ring } => self.attachments.not_attached(ring.id()),
-            // Dropped here, because a shard has no time for it.
+            // Rings are dropped here, because a shard has no time for it.
+            Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Removed { uid: _, publisher: _ } => {}
+            Event::Removed { uid: _, publisher } => batch.gone.push(publisher),
         }
-        None
     }
 
     /// Watchers are told that the daemon stops, not that the streams were removed: nobody asked for that.

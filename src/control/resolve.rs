@@ -1,11 +1,12 @@
 //! Host names to addresses, off the shards: a dead name server holds a look-up for seconds.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::plane::{Lookup, SharedPlane};
@@ -32,18 +33,58 @@ impl Resolver {
     pub(crate) fn spawn(&self, lookup: Lookup) {
         let Self { plane, slots } = self.clone();
         drop(tokio::spawn(async move {
-            // The semaphore is never closed; without a permit there would only be more threads.
-            let _slot = slots.acquire().await;
-            let answer = addresses(&lookup.host, lookup.port).await;
+            let (host, port) = (lookup.host.clone(), lookup.port);
+            let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
+            let answer = look_up(slots, LOOKUP_TIMEOUT, ask).await;
             plane.lock().resolved(&lookup, answer);
         }));
     }
 }
 
-async fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    match timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
-        Ok(Ok(found)) => Ok(found.collect()),
+/// Runs `ask` on a thread when there is a slot, and waits for `patience`. The system's resolver cannot be called off:
+/// who waited too long goes, and the slot stays in use until the thread is free, so that there are no more threads
+/// than slots.
+async fn look_up(
+    slots: Arc<Semaphore>,
+    patience: Duration,
+    ask: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
+) -> Result<Vec<SocketAddr>, String> {
+    // The semaphore is never closed.
+    let slot = slots.acquire_owned().await.map_err(|error| error.to_string())?;
+    let asked = spawn_blocking(move || {
+        let answer = ask();
+        drop(slot);
+        answer
+    });
+    match timeout(patience, asked).await {
+        Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs())),
+        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn a_look_up_that_nobody_waits_for_keeps_its_slot_until_its_thread_is_free() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let slots = Arc::new(Semaphore::new(1));
+            let (release, held) = channel::<()>();
+            let dead = move || {
+                let _ = held.recv();
+                Ok(Vec::new())
+            };
+            let answer = look_up(Arc::clone(&slots), Duration::from_millis(1), dead).await;
+            assert!(answer.unwrap_err().contains("no answer"));
+            assert_eq!(slots.available_permits(), 0);
+            drop(release);
+            let here = || Ok(vec![SocketAddr::from(([127, 0, 0, 1], 554))]);
+            let answer = look_up(slots, Duration::from_secs(10), here).await;
+            assert_eq!(answer.unwrap().len(), 1);
+        });
     }
 }

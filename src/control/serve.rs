@@ -1,13 +1,12 @@
 //! The daemon's life: start, serve, stop within a bound.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
@@ -17,19 +16,22 @@ use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
 use super::engine::{self, Bell, Engine, StartError};
-use super::listen::{self, Claim, ListenError};
+use super::listen::{self, ListenError};
 use super::plane::SharedPlane;
 use super::resolve::Resolver;
 use crate::config::{Config, Listen};
 use crate::limits::{CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX};
-use crate::publish;
+use crate::publish::attach::{self, Listener};
+use crate::socket_path::{Claim, ClaimError};
 
 /// How long all cameras together have for their goodbye.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long open calls have to end after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a handler may take. None awaits anything; this is the belt to that.
+/// How long a handler may take: a new stream waits for those that came before it, milliseconds each.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups, and one more that makes and frees the memory of streams: dead name servers must not hold that up.
+const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + 1;
 /// A connection that does not answer a ping for twice this is closed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -50,7 +52,7 @@ pub enum RunError {
     Attach(#[source] io::Error),
     /// No ring socket.
     #[error(transparent)]
-    RingSocket(#[from] publish::attach::ListenError),
+    RingSocket(ClaimError),
     /// A shard's thread ended on its own: a bug, or a kernel that no longer serves its ring.
     #[error("shard {0} has ended; the daemon cannot go on without it")]
     ShardEnded(usize),
@@ -65,7 +67,7 @@ pub enum RunError {
 /// [`RunError`] when it cannot start, or when a second signal cut the stop short.
 pub fn run(config: Config) -> Result<(), RunError> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
     let outcome = runtime.block_on(serve(config));
     // A look-up that a dead name server holds must not hold us.
     runtime.shutdown_background();
@@ -75,13 +77,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
     // Before anything else: a second daemon must find out here, not after it has started its shards.
-    let door = open_door(&config.ring_socket)?;
+    let door = Listener::bind(&config.ring_socket).map_err(RunError::RingSocket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let (engine, bells) = Engine::start(&config)?;
     let (requests, mut readers) = mpsc::unbounded_channel();
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
-    let door = publish::attach::spawn(door, publish::attach::Limits::default(), engine::random(), ask);
+    let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
     let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?);
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
@@ -136,6 +138,9 @@ async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) 
     loop {
         let batch = plane.take_events(shard, EVENTS_PER_PASS);
         batch.lookups.into_iter().for_each(|lookup| resolver.spawn(lookup));
+        if !batch.gone.is_empty() {
+            drop(spawn_blocking(move || drop(batch.gone)));
+        }
         if batch.is_over {
             return shard;
         }
@@ -148,13 +153,6 @@ async fn pump(shard: usize, bell: Bell, plane: SharedPlane, resolver: Resolver) 
     }
 }
 
-/// Opens the socket that readers attach to.
-fn open_door(path: &Path) -> Result<publish::attach::Listener, RunError> {
-    let failed = |source| ListenError::Io { at: path.display().to_string(), source };
-    listen::make_directory(path).map_err(failed)?;
-    Ok(publish::attach::Listener::bind(path)?)
-}
-
 /// An address that is ours: callers may already knock.
 enum Socket {
     Unix(std::os::unix::net::UnixListener, Claim),
@@ -165,7 +163,8 @@ impl Socket {
     fn bind(address: &Listen) -> Result<Self, ListenError> {
         match address {
             Listen::Unix(path) => {
-                listen::bind_unix(path).map(|(listener, claim)| Self::Unix(listener, claim))
+                let (listener, claim) = listen::bind_unix(path)?;
+                Ok(Self::Unix(listener, claim))
             }
             Listen::Tcp(address) => listen::bind_tcp(*address).map(Self::Tcp),
         }

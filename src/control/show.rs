@@ -117,6 +117,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn readers_of_the_rings_and_of_the_api_see_the_same_reason_numbers() {
+        let mut known = 0;
+        for number in 0..=u8::MAX {
+            let Ok(shown) = v1::StateReason::try_from(i32::from(number)) else { continue };
+            let named = ALL_REASONS.iter().find(|ours| reason(**ours) == shown);
+            assert_eq!(named.map(|ours| ours.number()), Some(u32::from(number)), "{shown:?}");
+            known += 1;
+        }
+        assert_eq!(known, ALL_REASONS.len());
+    }
+
+    /// Complete: a variant that is missing leaves a number of the API without its reason, or one too many here.
+    const ALL_REASONS: &[Reason] = &[
+        Reason::None,
+        Reason::ResolveFailed,
+        Reason::ConnectRefused,
+        Reason::ConnectTimeout,
+        Reason::ConnectFailed,
+        Reason::NotRtsp,
+        Reason::ReplyTimeout,
+        Reason::AuthRefused,
+        Reason::Forbidden,
+        Reason::NotFound,
+        Reason::SessionLimit,
+        Reason::ServiceUnavailable,
+        Reason::RequestRefused,
+        Reason::NoVideo,
+        Reason::UnsupportedCodec,
+        Reason::UnsupportedTransport,
+        Reason::BadSdp,
+        Reason::LimitExceeded,
+        Reason::NoFirstFrame,
+        Reason::NoVideoData,
+        Reason::ConnectionClosed,
+        Reason::ConnectionLost,
+        Reason::InternalError,
+        Reason::Requested,
+    ];
+
+    #[test]
     fn times_before_1970_and_deadlines_in_the_past_are_told_right() {
         assert_eq!(timestamp(UnixNanos(-1)), prost_types::Timestamp { seconds: -1, nanos: 999_999_999 });
         let now = Now { mono: Mono(1_000), wall: UnixNanos(5_000) };

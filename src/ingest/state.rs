@@ -24,56 +24,67 @@ pub enum State {
 }
 
 /// Why a stream is in its state: one word a cause, for machines. The text for people is [`Status::detail`].
+///
+/// The numbers are the API's `StateReason`. Readers see them in the ring ABI's `state_reason` too, so they are never
+/// changed or used again for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Reason {
     /// Nothing is wrong.
-    None,
+    None = 0,
     /// The host name could not be resolved.
-    ResolveFailed,
+    ResolveFailed = 1,
     /// The host refused the TCP connection.
-    ConnectRefused,
+    ConnectRefused = 2,
     /// No answer to the TCP connection within the time-out.
-    ConnectTimeout,
+    ConnectTimeout = 3,
     /// The network said no: unreachable, denied, reset while connecting.
-    ConnectFailed,
+    ConnectFailed = 4,
     /// What answered does not speak RTSP, or broke its grammar beyond repair.
-    NotRtsp,
+    NotRtsp = 5,
     /// An RTSP request was not answered in time.
-    ReplyTimeout,
+    ReplyTimeout = 6,
     /// 401: no credentials are set, or they are wrong.
-    AuthRefused,
+    AuthRefused = 7,
     /// 403: the credentials are known but not allowed.
-    Forbidden,
+    Forbidden = 8,
     /// 404: no such path at the camera.
-    NotFound,
+    NotFound = 9,
     /// 453: the camera's session or bandwidth limit is reached.
-    SessionLimit,
+    SessionLimit = 10,
     /// 503: the camera says it is overloaded.
-    ServiceUnavailable,
+    ServiceUnavailable = 11,
     /// Another error status to an RTSP request.
-    RequestRefused,
+    RequestRefused = 12,
     /// The session description has no video.
-    NoVideo,
+    NoVideo = 13,
     /// The video's codec is neither H.264 nor H.265.
-    UnsupportedCodec,
+    UnsupportedCodec = 14,
     /// The camera does not offer RTP over its RTSP connection, or asks for TLS.
-    UnsupportedTransport,
+    UnsupportedTransport = 23,
     /// The session description could not be understood.
-    BadSdp,
+    BadSdp = 15,
     /// The camera sent more than a limit allows: header, body, or bytes that are no frame.
-    LimitExceeded,
+    LimitExceeded = 16,
     /// Playing, but the first video packet did not come.
-    NoFirstFrame,
+    NoFirstFrame = 17,
     /// Video stopped.
-    NoVideoData,
+    NoVideoData = 18,
     /// The camera closed the connection.
-    ConnectionClosed,
+    ConnectionClosed = 19,
     /// The connection broke: reset, time-out of the transport.
-    ConnectionLost,
+    ConnectionLost = 20,
     /// A bug of this daemon was caught at this camera's boundary; the stream starts anew.
-    InternalError,
+    InternalError = 21,
     /// The operator asked for it.
-    Requested,
+    Requested = 22,
+}
+
+impl Reason {
+    /// The reason's number, in the API and in the ring ABI.
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
 }
 
 /// A stream's state with everything that explains it.

@@ -14,6 +14,7 @@ mod touched;
 
 pub use publisher::{Counters, Publisher};
 pub use ring_abi::handshake::RefusalCode;
+pub use ring_abi::join::Join;
 pub use ring_abi::layout::{EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 pub use touched::TouchedSessions;

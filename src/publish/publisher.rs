@@ -106,7 +106,7 @@ impl Publisher {
         self.now = now;
     }
 
-    /// Sets what readers see of the stream, with the daemon's number of the reason (0 for none).
+    /// Sets what readers see of the stream, with the number of its reason (`StateReason` of the API; 0 for none).
     pub fn set_state(&mut self, state: StreamState, reason: u32) {
         self.producer.heartbeat(self.now.as_nanos());
         self.producer.set_state(state, reason);

@@ -117,12 +117,14 @@ pub enum Event {
         /// Where the reader stands.
         joined: Joined,
     },
-    /// A reader was not taken in, because the stream is gone or ending.
+    /// A reader was not taken in, because the stream is gone or ending, or failed over it.
     NotAttached {
         /// Which stream.
         uid: StreamUid,
-        /// The ring, unused.
-        ring: Box<ReaderRing>,
+        /// The ring's name.
+        id: RingId,
+        /// The ring, unused, to be dropped outside of a turn; `None` when a bug that was caught took it along.
+        ring: Option<Box<ReaderRing>>,
     },
     /// The shard no longer touches a reader's ring.
     Detached {

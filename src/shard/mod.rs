@@ -1,4 +1,4 @@
-//! A thread a core: cameras, sockets and readers introduced to each other, and the only clock.
+//! A thread a core: cameras, sockets and readers introduced to each other, and the clock that media sees.
 //!
 //! ```text
 //!  control ──Command──▶ ┌─ turn ─────────────────────────────┐
@@ -8,7 +8,6 @@
 //! Shards share nothing. A stream lives in one shard from [`Command::Add`] to [`Event::Removed`]. What a stream may
 //! do in a turn is bounded, and a panic of one is caught at its boundary, so that no camera is noticed by another.
 
-mod clock;
 mod command;
 mod deadlines;
 mod events;
@@ -23,6 +22,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+pub use crate::io::{ProbeError, probe};
 pub use command::{Command, Event, NewStream, StreamStats};
 pub use handle::{CommandSender, EventReceiver, Refused};
 pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

@@ -14,7 +14,7 @@ use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
 use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
-use crate::publish::{Publisher, ReaderRing, RingId, StreamState, TouchedSessions};
+use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, TouchedSessions};
 use crate::time::{Mono, Now};
 
 /// How long the readers of an ended stream may go on with what is retained.
@@ -168,16 +168,26 @@ impl Stream {
 
     /// A reader comes.
     pub(super) fn attach(&mut self, ring: Box<ReaderRing>, around: &mut Surroundings<'_>) {
-        let uid = self.uid;
+        self.attach_by(ring, Publisher::attach, around);
+    }
+
+    /// Each ring that comes gets one answer, also when taking it in panics: its slot would wait for ever.
+    fn attach_by(
+        &mut self,
+        ring: Box<ReaderRing>,
+        attach: impl FnOnce(&mut Publisher, ReaderRing) -> Joined,
+        around: &mut Surroundings<'_>,
+    ) {
+        let (uid, id) = (self.uid, ring.id());
         if self.is_over || self.is_broken {
-            return around.events.answer(Event::NotAttached { uid, ring });
+            return around.events.answer(Event::NotAttached { uid, id, ring: Some(ring) });
         }
-        let ring_id = ring.id();
         let mut joined = None;
-        self.call(around, |_, publisher, _| joined = Some(publisher.attach(*ring)));
-        if let Some(joined) = joined {
-            around.events.answer(Event::Attached { uid, ring: ring_id, joined });
-        }
+        self.call(around, |_, publisher, _| joined = Some(attach(publisher, *ring)));
+        around.events.answer(match joined {
+            Some(joined) => Event::Attached { uid, ring: id, joined },
+            None => Event::NotAttached { uid, id, ring: self.publisher.detach(id).map(Box::new) },
+        });
     }
 
     /// A reader goes.
@@ -190,7 +200,7 @@ impl Stream {
     pub(super) fn feed(&mut self, touched: &mut TouchedSessions, around: &mut Surroundings<'_>) {
         if self.is_over && self.linger_until.is_none() {
             self.linger_until = Some(around.now.mono + READERS_LINGER);
-            self.call(around, |camera, publisher, _| publisher.close(camera.status().reason as u32));
+            self.call(around, |camera, publisher, _| publisher.close(camera.status().reason.number()));
         }
         self.call(around, |_, publisher, _| {
             publisher.feed();
@@ -374,7 +384,7 @@ fn show_state(publisher: &mut Publisher, status: &Status) {
         | State::Unsupported
         | State::Stopping => StreamState::Stalled,
     };
-    publisher.set_state(state, status.reason as u32);
+    publisher.set_state(state, status.reason.number());
 }
 
 fn connect_failure(error: ConnectError) -> ConnectFailure {
@@ -412,6 +422,7 @@ mod tests {
     use crate::ingest::{CameraConfig, Policy};
     use crate::io::{self, Config};
     use crate::limits::STREAM_BYTES_PER_TURN;
+    use crate::publish::{Join, Session};
     use crate::rtsp::CameraUrl;
     use ringbuf::traits::{Consumer, Split};
     use ringbuf::{HeapCons, HeapRb};
@@ -435,6 +446,30 @@ mod tests {
         assert_eq!(stream.poll_timeout(), None);
         stream.stop(&mut world.around());
         assert!(stream.is_done(world.now));
+    }
+
+    #[test]
+    fn a_reader_whose_attach_panics_is_answered_and_its_ring_is_gone() {
+        let (mut world, mut stream) = started();
+        let session = Session::create(1, 1, 1).unwrap();
+        for is_taken_in in [false, true] {
+            let ring = Box::new(ReaderRing::create(1, 1, &Join::default(), &session, 0).unwrap());
+            let id = ring.id();
+            let attach = |publisher: &mut Publisher, ring| {
+                if is_taken_in {
+                    publisher.attach(ring);
+                }
+                panic!("a bug")
+            };
+            stream.attach_by(ring, attach, &mut world.around());
+            world.events.flush();
+            let answers = world.queue.pop_iter().filter_map(|event| {
+                let Event::NotAttached { id, ring, .. } = event else { return None };
+                Some((id, ring.is_some()))
+            });
+            assert_eq!(answers.collect::<Vec<_>>(), [(id, is_taken_in)]);
+            assert_eq!(stream.publisher.counters().readers, 0);
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn readers_of_a_stream_that_is_gone_are_answered() {
     let id = ring.id();
     shard.send(Command::Attach { uid: StreamUid(7), ring: Box::new(ring) });
     shard.send(Command::Detach { uid: StreamUid(7), ring: id });
-    shard.until(|event| matches!(event, Event::NotAttached { ring, .. } if ring.id() == id));
+    shard.until(|event| matches!(event, Event::NotAttached { id: ours, ring: Some(_), .. } if *ours == id));
     shard.until(|event| matches!(event, Event::Detached { ring: None, .. }));
 }
 

@@ -50,7 +50,7 @@ pub enum StartError {
     /// no thread
     #[error("no thread for the shard")]
     Thread(#[source] std_io::Error),
-    /// no io_uring; see [`probe`](crate::io::probe)
+    /// no io_uring, although [`probe`](crate::io::probe) had one
     #[error("the shard's io_uring")]
     Io(#[source] SetupError),
     /// it panicked while starting: a bug

@@ -11,13 +11,13 @@ use std::time::Duration;
 use ringbuf::HeapCons;
 use ringbuf::traits::{Consumer, Observer};
 
-use super::clock;
 use super::command::{Command, Event, NewStream};
 use super::deadlines::Deadlines;
 use super::events::EventSender;
 use super::line::Line;
 use super::pacing::Pacing;
 use super::stream::{Stream, Surroundings};
+use crate::clock;
 use crate::ids::StreamUid;
 use crate::io::{Completion, Token, Uring, WaitError};
 use crate::limits::COMMANDS_PER_TURN;
@@ -141,7 +141,7 @@ impl Shard {
             }
             Command::Attach { uid, ring } => match self.streams.by_uid.get(&uid) {
                 Some(&place) => self.with(place, now, |stream, around| stream.attach(ring, around)),
-                None => self.events.answer(Event::NotAttached { uid, ring }),
+                None => self.events.answer(Event::NotAttached { uid, id: ring.id(), ring: Some(ring) }),
             },
             Command::Detach { uid, ring: id } => match self.streams.by_uid.get(&uid) {
                 Some(&place) => self.with(place, now, |stream, around| stream.detach(id, around)),

@@ -101,6 +101,7 @@ pub struct Producer {
     last_config_id: u32,
     timeline: u32,
     state: StreamState,
+    reason: u32,
     /// Nothing is committed any more; readers are fed what is retained.
     closing: bool,
 }
@@ -141,6 +142,7 @@ impl Producer {
             last_config_id: 0,
             timeline: 0,
             state: StreamState::Pending,
+            reason: 0,
             closing: false,
         })
     }
@@ -253,10 +255,10 @@ impl Producer {
 
     /// Sets the stream's state and the caller's number of its reason. A closed stream stays closed.
     pub fn set_state(&mut self, state: StreamState, reason: u32) {
-        if self.state == StreamState::Closed || state == self.state {
+        if self.state == StreamState::Closed || (state, reason) == (self.state, self.reason) {
             return;
         }
-        self.state = state;
+        (self.state, self.reason) = (state, reason);
         self.words.reason.store(reason, Ordering::Relaxed);
         self.words.state.store(state as u32, Ordering::Release);
         self.note_change();

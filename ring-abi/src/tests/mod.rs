@@ -49,8 +49,28 @@ impl Rig {
 
     pub(crate) fn attach(&mut self, slot: u32, join: &Join) -> Tap {
         let ring = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
-        let (id, fds) = (ring.id(), [duplicate(&self.producer.fd()), duplicate(&ring.fd())]);
+        let (id, fd) = (ring.id(), ring.fd());
         let joined = self.producer.attach(ring, self.now());
+        self.open(id, &fd, joined, join)
+    }
+
+    /// A reader that nobody feeds: the test pushes its records.
+    pub(crate) fn hand_made(&self, slot: u32, join: &Join) -> (Tap, ReaderRing) {
+        let ring = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
+        let joined = Joined { resumed: false, first_seq: 1, last_seq: 0 };
+        (self.open(ring.id(), &ring.fd(), joined, join), ring)
+    }
+
+    /// Sessions that were written for since the last call, once a reader.
+    pub(crate) fn touched(&mut self) -> usize {
+        let mut count = 0;
+        self.producer.take_touched(|_| count += 1);
+        count
+    }
+
+    fn open(&self, id: RingId, ring_fd: &Arc<OwnedFd>, joined: Joined, join: &Join) -> Tap {
+        let fds = [duplicate(&self.producer.fd()), duplicate(ring_fd)];
+        let slot = id.slot;
         let attached = Attached {
             slot,
             resumed: joined.resumed,

@@ -2,7 +2,9 @@
 
 use super::{Rig, Taken, payload};
 use crate::join::{Damaged, Filters, From, Join};
-use crate::layout::{ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, RingState, TrackKind};
+use crate::layout::{
+    ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, RingState, StreamState, TrackKind,
+};
 use crate::producer::{Configuration, ConfigureError, TrackSpec, Unit, UnitError};
 
 const KEY: Flags = Flags::KEY;
@@ -59,6 +61,64 @@ fn a_live_reader_waits_for_a_keyframe() {
     let mut all = rig.attach(1, &Join { filters: everything, ..archive(From::Live) });
     rig.commit(10, NONE);
     assert_eq!(all.seqs(), [24]);
+}
+
+/// Our producer goes on at a keyframe after a loss. Another may not, and records may already be in the ring.
+#[test]
+fn after_a_loss_the_reader_itself_drops_video_until_a_keyframe() {
+    for (everything, expected) in [(false, vec![1, 6, 7]), (true, vec![1, 3, 4, 6, 7])] {
+        let mut rig = Rig::new(1 << 20, 4096);
+        let mut join = archive(From::Live);
+        let mut model = rig.attach(0, &join);
+        for seq in 1..=7 {
+            rig.commit(1000, if matches!(seq, 1 | 6) { KEY } else { NONE });
+        }
+        join.filters.everything = everything;
+        let (mut tap, mut ring) = rig.hand_made(1, &join);
+        while let Some(descriptor) = model.attachment.peek() {
+            model.take();
+            if !matches!(descriptor.seq, 2 | 5) {
+                ring.push(descriptor);
+            }
+        }
+        assert_eq!(tap.seqs(), expected, "everything: {everything}");
+        let counts = tap.attachment.counts();
+        assert_eq!((counts.lost, counts.skipped), (2, if everything { 0 } else { 2 }));
+    }
+}
+
+/// The unit is gone when the reader comes to it, and those behind it cannot be decoded.
+#[test]
+fn after_a_rejection_the_reader_itself_drops_video_until_a_keyframe() {
+    let mut rig = Rig::new(1 << 20, 4096);
+    let mut model = rig.attach(0, &archive(From::Live));
+    for seq in 1..=4 {
+        rig.commit(1000, if matches!(seq, 1 | 4) { KEY } else { NONE });
+    }
+    let (mut tap, mut ring) = rig.hand_made(1, &archive(From::Live));
+    while let Some(mut descriptor) = model.attachment.peek() {
+        model.take();
+        if descriptor.seq == 2 {
+            descriptor.len = u32::MAX;
+        }
+        ring.push(descriptor);
+    }
+    assert_eq!(tap.seqs(), [1, 4]);
+    let counts = tap.attachment.counts();
+    assert_eq!((counts.lost, counts.rejected, counts.skipped), (0, 1, 1));
+}
+
+#[test]
+fn a_reason_that_changes_within_a_state_is_shown_and_announced() {
+    let mut rig = Rig::new(1 << 20, 4096);
+    let tap = rig.attach(0, &archive(From::Live));
+    for reason in [2, 7] {
+        rig.producer.set_state(StreamState::Stalled, reason);
+        assert_eq!(tap.attachment.status().reason, reason);
+        assert_eq!(rig.touched(), 1);
+        rig.producer.set_state(StreamState::Stalled, reason);
+        assert_eq!(rig.touched(), 0, "nothing changed");
+    }
 }
 
 #[test]

@@ -5,13 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use ring_abi::handshake::{Encoded, Hello, MESSAGE_LEN_MAX, RefusalCode};
+use ring_abi::handshake::{Attach, Encoded, Hello, MESSAGE_LEN_MAX, RefusalCode};
 use ring_abi::producer::{RingId, Session};
 use ring_abi::server::{self, Received};
 use ring_abi::socket;
 
+use super::allowance::Allowance;
 use super::{Completion, Limits, PendingAttach, Request};
 use crate::ids::{StreamId, StreamUid};
+use crate::time::Mono;
 
 /// Longest bell interval granted, µs.
 const BELL_INTERVAL_MAX_US: u32 = 100_000;
@@ -23,6 +25,14 @@ pub(super) enum Fate {
     Ended,
 }
 
+/// What a connection needs to know when a packet comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surroundings {
+    pub(super) limits: Limits,
+    pub(super) daemon_epoch: u64,
+    pub(super) now: Mono,
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     number: u64,
@@ -30,12 +40,21 @@ pub(super) struct Connection {
     socket: Option<OwnedFd>,
     protocol: server::Connection,
     streams: BTreeMap<u32, StreamUid>,
+    hello_until: Mono,
+    attaches: Allowance,
 }
 
 impl Connection {
     /// A connection that was just accepted. `number` is never used again.
-    pub(super) fn new(number: u64, socket: OwnedFd) -> Self {
-        Self { number, socket: Some(socket), protocol: server::Connection::new(), streams: BTreeMap::new() }
+    pub(super) fn new(number: u64, socket: OwnedFd, around: &Surroundings) -> Self {
+        Self {
+            number,
+            socket: Some(socket),
+            protocol: server::Connection::new(),
+            streams: BTreeMap::new(),
+            hello_until: around.now + around.limits.hello_timeout,
+            attaches: Allowance::new(around.limits.attaches),
+        }
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
@@ -47,8 +66,14 @@ impl Connection {
         self.socket.is_none() && self.protocol.occupied().next().is_none()
     }
 
+    /// When it is to be ended, unless HELLO comes before.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        let is_silent = self.socket.is_some() && self.protocol.session().is_none();
+        is_silent.then_some(self.hello_until)
+    }
+
     /// Takes one packet from the socket; requests for the control layer go to `out`.
-    pub(super) fn readable(&mut self, limits: &Limits, daemon_epoch: u64, out: &mut Vec<Request>) -> Fate {
+    pub(super) fn readable(&mut self, around: &Surroundings, out: &mut Vec<Request>) -> Fate {
         let Some(socket) = &self.socket else { return Fate::Ended };
         let mut buffer = [0u8; MESSAGE_LEN_MAX];
         let len = match socket::receive(socket, &mut buffer, false) {
@@ -67,9 +92,9 @@ impl Connection {
                 Fate::Ended
             }
             Received::Request(server::Request::Bye) => Fate::Ended,
-            Received::Request(server::Request::Hello(hello)) => self.hello(&hello, limits, daemon_epoch),
+            Received::Request(server::Request::Hello(hello)) => self.hello(&hello, around),
             Received::Request(server::Request::Attach { slot, attach }) => {
-                self.attach(slot, attach.stream.as_str(), &attach, out)
+                self.attach(slot, &attach, around.now, out)
             }
             Received::Request(server::Request::Detach { slot }) => self.detach(slot, out),
         }
@@ -98,10 +123,7 @@ impl Connection {
                 self.streams.insert(ring.slot, stream);
                 reply.map_or(Fate::Open, |reply| self.send(&reply, &[stream_fd.as_fd(), ring_fd.as_fd()]))
             }
-            Completion::Refused { ring, code, text } => {
-                let reply = self.protocol.refused(ring.slot, code, &text);
-                reply.map_or(Fate::Open, |reply| self.send(&reply, &[]))
-            }
+            Completion::Refused { ring, code, text } => self.refuse(ring.slot, code, &text),
             Completion::Detached { ring } => {
                 let reply = self.protocol.detached(ring.slot);
                 reply.map_or(Fate::Open, |reply| self.send(&reply, &[]))
@@ -109,7 +131,8 @@ impl Connection {
         }
     }
 
-    fn hello(&mut self, hello: &Hello, limits: &Limits, daemon_epoch: u64) -> Fate {
+    fn hello(&mut self, hello: &Hello, around: &Surroundings) -> Fate {
+        let Surroundings { limits, daemon_epoch, .. } = *around;
         let slots = hello.slots.clamp(1, limits.slots_max);
         let Ok(session) = Session::create(self.number, daemon_epoch, slots) else {
             let reply =
@@ -122,16 +145,13 @@ impl Connection {
         self.send(&reply, &session.fds())
     }
 
-    fn attach(
-        &mut self,
-        slot: u32,
-        stream: &str,
-        attach: &ring_abi::handshake::Attach,
-        out: &mut Vec<Request>,
-    ) -> Fate {
-        let (Ok(stream), Some(session)) = (StreamId::new(stream), self.protocol.session()) else {
-            let reply = self.protocol.refused(slot, RefusalCode::UnknownStream, "no stream has such an id");
-            return reply.map_or(Fate::Open, |reply| self.send(&reply, &[]));
+    fn attach(&mut self, slot: u32, attach: &Attach, now: Mono, out: &mut Vec<Request>) -> Fate {
+        if self.attaches.take(now).is_err() {
+            return self.refuse(slot, RefusalCode::Limit, "too many streams were attached in a short time");
+        }
+        let (Ok(stream), Some(session)) = (StreamId::new(attach.stream.as_str()), self.protocol.session())
+        else {
+            return self.refuse(slot, RefusalCode::UnknownStream, "no stream has such an id");
         };
         let session = Arc::clone(session);
         out.push(Request::Attach(PendingAttach {
@@ -141,6 +161,11 @@ impl Connection {
             session,
         }));
         Fate::Open
+    }
+
+    fn refuse(&mut self, slot: u32, code: RefusalCode, text: &str) -> Fate {
+        let reply = self.protocol.refused(slot, code, text);
+        reply.map_or(Fate::Open, |reply| self.send(&reply, &[]))
     }
 
     fn detach(&mut self, slot: u32, out: &mut Vec<Request>) -> Fate {

@@ -10,36 +10,53 @@
 //! A slot is reused only after the shard confirmed that it let go of the old ring ([`Completion::Detached`]), also when
 //! the reader has died meanwhile.
 
+mod allowance;
 mod connection;
 mod listener;
 mod thread;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring_abi::handshake::RefusalCode;
 use ring_abi::join::Join;
 use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 
 use crate::ids::{StreamId, StreamUid};
+use crate::limits::{ATTACH_RATE, CONNECT_RATE, HELLO_TIMEOUT, READER_SLOTS_MAX, READERS_MAX, Rate};
 
-pub use listener::{ListenError, Listener};
+pub use listener::Listener;
 pub use thread::{Handle, spawn};
 
-/// What bounds the readers together.
+/// What bounds the readers. The defaults are those of [`limits`](crate::limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at once. One more is closed at once.
     pub sessions_max: usize,
     /// Streams a session may attach at once.
     pub slots_max: u32,
+    /// How long a connection may stay without HELLO.
+    pub hello_timeout: Duration,
+    /// Connections taken. The others wait in the socket's queue.
+    pub connects: Rate,
+    /// Streams a session attaches. More are refused.
+    pub attaches: Rate,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions_max: 64, slots_max: ring_abi::layout::SESSION_SLOTS_MAX }
+        Self {
+            sessions_max: READERS_MAX,
+            slots_max: READER_SLOTS_MAX,
+            hello_timeout: HELLO_TIMEOUT,
+            connects: CONNECT_RATE,
+            attaches: ATTACH_RATE,
+        }
     }
 }
+
+const _: () = assert!(READER_SLOTS_MAX <= ring_abi::layout::SESSION_SLOTS_MAX);
 
 /// What the control layer is to do for a reader. Each is answered by exactly one [`Completion`].
 #[derive(Debug)]

@@ -6,14 +6,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, geteuid};
 
-use super::connection::{Connection, Fate};
+use super::allowance::Allowance;
+use super::connection::{Connection, Fate, Surroundings};
 use super::{Completion, Limits, Listener, Request};
+use crate::clock;
+use crate::time::Mono;
 
 /// Epoll data of the listening socket, of the eventfd, and of the first connection.
 const LISTENER: u64 = 0;
@@ -21,6 +26,9 @@ const WAKER: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 /// Events taken from epoll at a time.
 const EVENTS_MAX: usize = 64;
+/// When a connection that could not be accepted (no descriptors, no memory) is tried again. It stays in the queue and
+/// keeps the listening socket readable, so without a pause the thread would spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 enum Command {
@@ -72,16 +80,17 @@ pub fn spawn(
     let (commands, inbox) = channel();
     let waker = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
+    watch_listener(&epoll, &listener)?;
     epoll::add(&epoll, &waker, epoll::EventData::new_u64(WAKER), epoll::EventFlags::IN)?;
     let server = Server {
         epoll,
         listener,
         waker: Arc::clone(&waker),
         inbox,
-        limits,
-        daemon_epoch,
+        around: Surroundings { limits, daemon_epoch, now: clock::now().mono },
         requests,
+        connects: Allowance::new(limits.connects),
+        accept_at: None,
         connections: BTreeMap::new(),
         next_number: FIRST_CONNECTION,
         out: Vec::new(),
@@ -95,9 +104,11 @@ struct Server<F> {
     listener: Listener,
     waker: Arc<OwnedFd>,
     inbox: Receiver<Command>,
-    limits: Limits,
-    daemon_epoch: u64,
+    around: Surroundings,
     requests: F,
+    connects: Allowance,
+    /// While nobody is let in: when somebody is again.
+    accept_at: Option<Mono>,
     connections: BTreeMap<u64, Connection>,
     next_number: u64,
     /// Requests of the call in progress.
@@ -109,13 +120,15 @@ impl<F: FnMut(Request)> Server<F> {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let timeout = self.timeout();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "the attach thread cannot wait for readers and ends");
                     return;
                 }
             }
+            self.around.now = clock::now().mono;
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept(),
@@ -124,24 +137,72 @@ impl<F: FnMut(Request)> Server<F> {
                     number => self.readable(number),
                 }
             }
+            self.fire_deadlines();
         }
     }
 
-    /// Takes one connection: same user or root only.
+    /// How long nothing is due.
+    fn timeout(&self) -> Option<Timespec> {
+        let silent = self.connections.values().filter_map(Connection::deadline);
+        let next = silent.chain(self.accept_at).min()?;
+        // A round second when it does not fit, which it does.
+        Some(next.since(clock::now().mono).try_into().unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
+    }
+
+    /// Ends the readers that were silent for too long, and lets new ones in again.
+    fn fire_deadlines(&mut self) {
+        let now = self.around.now;
+        let is_due = |at: Option<Mono>| at.is_some_and(|at| at <= now);
+        let late = self.connections.iter().filter(|(_, connection)| is_due(connection.deadline()));
+        for number in late.map(|(number, _)| *number).collect::<Vec<_>>() {
+            tracing::info!("a reader was turned away: it connected and said nothing");
+            self.settle(number, Fate::Ended);
+        }
+        if is_due(self.accept_at) {
+            let is_watched = watch_listener(&self.epoll, &self.listener).is_ok();
+            self.accept_at = (!is_watched).then_some(now + ACCEPT_RETRY);
+        }
+    }
+
+    /// Lets nobody in until `at`.
+    fn pause(&mut self, at: Mono) {
+        if epoll::delete(&self.epoll, &self.listener).is_ok() {
+            self.accept_at = Some(at);
+        }
+    }
+
+    /// Takes one connection, if it is time for one.
     fn accept(&mut self) {
-        let Ok(socket) = self.listener.accept() else { return };
+        if let Err(at) = self.connects.take(self.around.now) {
+            return self.pause(at);
+        }
+        match self.listener.accept() {
+            Ok(socket) => self.let_in(socket),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a reader could not be let in; it is tried again");
+                self.pause(self.around.now + ACCEPT_RETRY);
+            }
+        }
+    }
+
+    /// Same user or root only.
+    fn let_in(&mut self, socket: OwnedFd) {
         if !self.may_connect(&socket) {
             return;
         }
-        if self.connections.len() >= self.limits.sessions_max {
-            tracing::warn!(limit = self.limits.sessions_max, "a reader was turned away: too many sessions");
+        if self.connections.len() >= self.around.limits.sessions_max {
+            tracing::warn!(
+                limit = self.around.limits.sessions_max,
+                "a reader was turned away: too many sessions"
+            );
             return;
         }
         let number = self.next_number;
         self.next_number += 1;
         let data = epoll::EventData::new_u64(number);
         if epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
-            self.connections.insert(number, Connection::new(number, socket));
+            self.connections.insert(number, Connection::new(number, socket, &self.around));
         }
     }
 
@@ -156,7 +217,7 @@ impl<F: FnMut(Request)> Server<F> {
 
     fn readable(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let fate = connection.readable(&self.limits, self.daemon_epoch, &mut self.out);
+        let fate = connection.readable(&self.around, &mut self.out);
         self.settle(number, fate);
     }
 
@@ -188,4 +249,8 @@ impl<F: FnMut(Request)> Server<F> {
         }
         self.out.drain(..).for_each(&mut self.requests);
     }
+}
+
+fn watch_listener(epoll: &OwnedFd, listener: &Listener) -> Result<(), Errno> {
+    epoll::add(epoll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)
 }

@@ -1,4 +1,5 @@
-//! The only clock on the data path; read once a turn, and everything below gets the value.
+//! What the machine's clocks say. For the shell: each shard reads them once a turn, the threads that speak with people
+//! and readers when something happens. Pure modules get the result as an argument.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -7,7 +8,7 @@ use crate::time::{Mono, Now, UnixNanos};
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// What both clocks say. Neither is a system call (vDSO).
-pub(super) fn now() -> Now {
+pub(crate) fn now() -> Now {
     let mono = nanos(clock_gettime(ClockId::Monotonic));
     // Monotonic time counts from boot and is never negative.
     Now { mono: Mono(mono.unsigned_abs()), wall: UnixNanos(nanos(clock_gettime(ClockId::Realtime))) }
