@@ -73,7 +73,7 @@ pub(crate) struct Batch {
     /// Names to look up.
     pub(crate) lookups: Vec<Lookup>,
     /// What is left of streams that are gone, to be dropped on another thread: freeing an arena takes milliseconds.
-    pub(crate) gone: Vec<Box<Publisher>>,
+    pub(crate) gone: Vec<Publisher>,
     /// Whether there may be more events.
     pub(crate) more: bool,
     /// The shard's thread has ended.
@@ -292,7 +292,7 @@ impl Plane {
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Removed { uid: _, publisher } => batch.gone.push(publisher),
+            Event::Removed { uid: _, publisher } => batch.gone.push(*publisher),
         }
     }
 
