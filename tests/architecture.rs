@@ -171,15 +171,17 @@ fn planted_violations_are_found() {
     let planted = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
     let wrong_way = planted("src/rtp/header.rs", "use crate::ingest::Camera;\n");
     assert_eq!(wrong_way_imports(&wrong_way).len(), 1);
-    let grouped = planted("src/io/mod.rs", "use crate::{time::Mono, publish::Publisher};\n");
+    let grouped = planted("src/io/mod.rs", "use crate::{limits, publish::Publisher};\n");
     assert_eq!(wrong_way_imports(&grouped).len(), 1);
     let spread = planted(
         "src/io/mod.rs",
         "use crate::{\n    limits,\n    publish::{\n        Publisher,\n    },\n};\n",
     );
     assert_eq!(wrong_way_imports(&spread).len(), 1);
-    let fine =
-        planted("src/io/mod.rs", "use crate::{time::Mono, limits};\n// crate::publish is not named here\n");
+    let fine = planted(
+        "src/publish/mod.rs",
+        "use crate::{time::Mono, limits};\n// crate::control is not named here\n",
+    );
     assert!(wrong_way_imports(&fine).is_empty());
 
     let clock = planted("src/codec/h264.rs", "fn f() { let now = Instant::now(); }\n");
