@@ -24,6 +24,7 @@
 //! | [`consumer`] | reading many streams through one session |
 //! | `cursor` | the protocol's steps on shared words, model-checked |
 //! | `map` | UNSAFE: mapped memory behind atomic words and opaque copies |
+//! | `state_words` | the words of a stream's state, for either side |
 //! | `segment`, `socket`, `client` | memfds and seals; messages with descriptors; connecting |
 
 pub mod layout;
@@ -50,6 +51,8 @@ mod client;
 mod map;
 #[cfg(not(loom))]
 mod segment;
+#[cfg(not(loom))]
+mod state_words;
 
 #[cfg(all(test, loom))]
 mod loom_tests;

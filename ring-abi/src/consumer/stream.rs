@@ -8,12 +8,13 @@ use crate::handshake::Attached;
 use crate::join::{From, Join};
 use crate::layout::{
     CONFIG_DATA_MAX, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, EndReason, Flags,
-    HeaderError, NALS_PER_UNIT_MAX, RING_SLOTS_RANGE, RingState, STREAM_DIRECTORY_OFF, STREAM_STATE_OFF,
-    SegmentKind, StreamState, TRACKS_MAX, TrackKind, high, low,
+    HeaderError, NALS_PER_UNIT_MAX, RING_SLOTS_RANGE, RingState, STREAM_DIRECTORY_OFF, SegmentKind,
+    StreamState, TRACKS_MAX, TrackKind, high, low,
 };
 use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
 use crate::position::{Arena, Place};
 use crate::segment::{OpenError, open_read_only};
+use crate::state_words::StateWords;
 
 /// The parameter sets of a track, copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,7 @@ struct ConfigEntry {
 #[derive(Debug)]
 pub(crate) struct Attachment {
     tracks: Vec<TrackView>,
-    status: StatusWords,
+    status: StateWords<ReadOnly>,
     ring_tail: Word<AtomicU64, ReadOnly>,
     end_word: Word<AtomicU32, ReadOnly>,
     end_line: Bytes<ReadOnly>,
@@ -115,17 +116,6 @@ pub(crate) struct Attachment {
     awaits_key: bool,
     everything: bool,
     ended: bool,
-}
-
-#[derive(Debug)]
-struct StatusWords {
-    state: Word<AtomicU32, ReadOnly>,
-    timeline: Word<AtomicU32, ReadOnly>,
-    heartbeat_ns: Word<AtomicU64, ReadOnly>,
-    last_seq: Word<AtomicU64, ReadOnly>,
-    last_key_seq: Word<AtomicU64, ReadOnly>,
-    retained_ns: Word<AtomicU64, ReadOnly>,
-    reason: Word<AtomicU32, ReadOnly>,
 }
 
 impl Attachment {
@@ -152,7 +142,7 @@ impl Attachment {
         };
         Ok(Self {
             tracks: track_views(&stream)?,
-            status: StatusWords::new(&stream).ok_or(HeaderError::Table)?,
+            status: StateWords::new(&stream).ok_or(HeaderError::Table)?,
             ring_tail: ring.word64(128).ok_or(HeaderError::Table)?,
             end_word: ring.word32(192).ok_or(HeaderError::Table)?,
             end_line: ring.bytes(192, 64).ok_or(HeaderError::Table)?,
@@ -345,20 +335,6 @@ impl ConfigEntry {
             height: low(w3),
             frame_rate: (high(w3), low(w4)),
             data,
-        })
-    }
-}
-
-impl StatusWords {
-    fn new(map: &Mapping<ReadOnly>) -> Option<Self> {
-        Some(Self {
-            state: map.word32(STREAM_STATE_OFF)?,
-            timeline: map.word32(STREAM_STATE_OFF + 4)?,
-            heartbeat_ns: map.word64(STREAM_STATE_OFF + 8)?,
-            last_seq: map.word64(STREAM_STATE_OFF + 16)?,
-            last_key_seq: map.word64(STREAM_STATE_OFF + 24)?,
-            retained_ns: map.word64(STREAM_STATE_OFF + 32)?,
-            reason: map.word32(STREAM_STATE_OFF + 40)?,
         })
     }
 }

@@ -23,15 +23,16 @@ pub use ring::{ReaderRing, RingId};
 pub use session::Session;
 pub use track::{ConfigureError, UnitError};
 
-use crate::cursor::{AtomicU32, AtomicU64, Ordering, Store};
+use crate::cursor::{Ordering, Store};
 use crate::layout::{
     ARENA_LEN_RANGE, CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Descriptor, EndReason, Flags,
-    PAGE, RECORD_ACCESS_UNIT, RECORD_DATA, RingState, STREAM_DIRECTORY_OFF, STREAM_STATE_OFF,
-    STREAM_TRACKS_OFF, SegmentHeader, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, pair,
+    PAGE, RECORD_ACCESS_UNIT, RECORD_DATA, RingState, STREAM_DIRECTORY_OFF, STREAM_TRACKS_OFF, SegmentHeader,
+    SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, pair,
 };
-use crate::map::{Mapping, ReadWrite, Word};
+use crate::map::{Mapping, ReadWrite};
 use crate::position::{Arena, round_up};
 use crate::segment::Segment;
+use crate::state_words::StateWords;
 use feed::StreamView;
 use track::{Closing, Track, TrackPlan};
 
@@ -94,7 +95,7 @@ pub struct Producer {
     uid: u64,
     epoch: u64,
     fd: Arc<OwnedFd>,
-    words: StateWords,
+    words: StateWords<ReadWrite>,
     tracks: Vec<Track>,
     readers: Vec<ReaderRing>,
     last_seq: u64,
@@ -104,17 +105,6 @@ pub struct Producer {
     reason: u32,
     /// Nothing is committed any more; readers are fed what is retained.
     closing: bool,
-}
-
-#[derive(Debug)]
-struct StateWords {
-    state: Word<AtomicU32, ReadWrite>,
-    timeline: Word<AtomicU32, ReadWrite>,
-    heartbeat_ns: Word<AtomicU64, ReadWrite>,
-    last_seq: Word<AtomicU64, ReadWrite>,
-    last_key_seq: Word<AtomicU64, ReadWrite>,
-    retained_ns: Word<AtomicU64, ReadWrite>,
-    reason: Word<AtomicU32, ReadWrite>,
 }
 
 impl Producer {
@@ -390,20 +380,6 @@ impl Drop for Producer {
                 session.wake();
             }
         });
-    }
-}
-
-impl StateWords {
-    fn new(map: &Mapping<ReadWrite>) -> Option<Self> {
-        Some(Self {
-            state: map.word32(STREAM_STATE_OFF)?,
-            timeline: map.word32(STREAM_STATE_OFF + 4)?,
-            heartbeat_ns: map.word64(STREAM_STATE_OFF + 8)?,
-            last_seq: map.word64(STREAM_STATE_OFF + 16)?,
-            last_key_seq: map.word64(STREAM_STATE_OFF + 24)?,
-            retained_ns: map.word64(STREAM_STATE_OFF + 32)?,
-            reason: map.word32(STREAM_STATE_OFF + 40)?,
-        })
     }
 }
 
