@@ -1,0 +1,167 @@
+//! One stream with a ring of its own, without a thread.
+
+use super::*;
+use crate::ingest::{CameraConfig, Policy};
+use crate::io::{self, Config};
+use crate::limits::STREAM_BYTES_PER_TURN;
+use crate::publish::{Join, Session};
+use crate::rtsp::CameraUrl;
+use ringbuf::traits::{Consumer, Split};
+use ringbuf::{HeapCons, HeapRb};
+
+#[test]
+fn a_panic_restarts_the_stream_and_nothing_else() {
+    let (mut world, mut stream) = started();
+    stream.call(&mut world.around(), |_, _, _| panic!("a bug, on purpose"));
+    assert_eq!(world.reason(), Reason::InternalError);
+    assert!(!stream.is_broken && stream.poll_timeout().is_some(), "the next attempt has its time");
+    world.now.mono = stream.poll_timeout().unwrap();
+    stream.handle_timeout(&mut world.around());
+    assert!(stream.connection().is_some(), "it connects again");
+}
+
+#[test]
+fn a_stream_that_cannot_start_anew_stays_down_and_can_be_removed() {
+    let (mut world, mut stream) = started();
+    stream.is_broken = true;
+    stream.call(&mut world.around(), |_, _, _| panic!("not called"));
+    assert_eq!(stream.poll_timeout(), None);
+    stream.stop(&mut world.around());
+    assert!(stream.is_done(world.now));
+}
+
+#[test]
+fn a_reader_whose_attach_panics_is_answered_and_its_ring_is_gone() {
+    let (mut world, mut stream) = started();
+    let session = Session::create(1, 1, 1).unwrap();
+    for is_taken_in in [false, true] {
+        let ring = Box::new(ReaderRing::create(1, 1, &Join::default(), &session, 0).unwrap());
+        let id = ring.id();
+        let attach = |publisher: &mut Publisher, ring| {
+            if is_taken_in {
+                publisher.attach(ring);
+            }
+            panic!("a bug")
+        };
+        stream.attach_by(ring, attach, &mut world.around());
+        world.events.flush();
+        let answers = world.queue.pop_iter().filter_map(|event| {
+            let Event::NotAttached { id, ring, .. } = event else { return None };
+            Some((id, ring.is_some()))
+        });
+        assert_eq!(answers.collect::<Vec<_>>(), [(id, is_taken_in)]);
+        assert_eq!(stream.publisher.counters().readers, 0);
+    }
+}
+
+#[test]
+fn a_stopping_stream_is_not_started_again() {
+    let (mut world, mut stream) = started();
+    stream.stop(&mut world.around());
+    stream.start(&mut world.around());
+    assert!(stream.is_done(world.now) && stream.connection().is_none());
+}
+
+#[test]
+fn completions_of_an_earlier_connection_are_nothing_to_it() {
+    let (mut world, mut stream) = started();
+    let before = stream.connection().unwrap();
+    stream.start(&mut world.around());
+    let after = stream.connection().unwrap();
+    assert_ne!(before, after);
+    stream.on_connect_failed(before, ConnectError::Refused, &mut world.around());
+    assert!(!stream.on_closed(before, CloseReason::Reset, &mut world.around()));
+    assert_eq!(stream.connection(), Some(after));
+}
+
+#[test]
+fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
+    let (mut world, mut stream) = started();
+    let total = 3 * STREAM_BYTES_PER_TURN;
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let token = world.io.adopt(ours.into()).unwrap();
+    stream.connection = Some(token);
+    let flood = std::thread::spawn(move || std::io::Write::write_all(&mut theirs, &vec![0; total]));
+    let (mut turn, mut done, mut pauses) = (1, 0, 0);
+    while stream.connection().is_some() {
+        // One turn, until the stream has had its share of it and holds what it may hold.
+        while !stream.inbox.is_paused() && stream.connection().is_some() {
+            world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+            world.deliver(&mut stream, token, turn);
+        }
+        let worked = STREAM_BYTES_PER_TURN - stream.inbox.share();
+        done += worked;
+        if stream.inbox.is_paused() {
+            assert_eq!(worked, STREAM_BYTES_PER_TURN);
+            pauses += 1;
+        }
+        turn += 1;
+        let around = &mut Surroundings { turn, ..world.around() };
+        stream.go_on(around);
+        assert!(stream.connection().is_none() || !stream.inbox.is_paused(), "it receives again");
+    }
+    flood.join().unwrap().unwrap();
+    assert!(pauses >= 2, "{pauses} pauses");
+    assert_eq!(done, total);
+}
+
+struct World {
+    io: Uring,
+    events: EventSender,
+    queue: HeapCons<Event>,
+    now: Now,
+}
+
+impl World {
+    fn around(&mut self) -> Surroundings<'_> {
+        Surroundings { io: &mut self.io, events: &mut self.events, now: self.now, turn: 1 }
+    }
+
+    fn deliver(&mut self, stream: &mut Stream, to: Token, turn: u64) {
+        while let Some(completion) = self.io.next_completion() {
+            let around = &mut Surroundings { turn, ..self.around() };
+            match completion {
+                io::Completion::Received(token, buffer) if token == to => {
+                    stream.on_received(token, buffer, around);
+                }
+                io::Completion::Closed(token, reason) if token == to => {
+                    stream.on_closed(token, reason, around);
+                }
+                io::Completion::Connected(_)
+                | io::Completion::ConnectFailed(..)
+                | io::Completion::Received(..)
+                | io::Completion::Closed(..)
+                | io::Completion::Woken => {}
+            }
+        }
+    }
+
+    fn reason(&mut self) -> Reason {
+        self.events.flush();
+        let statuses = self.queue.pop_iter().filter_map(|event| {
+            let Event::Status { status, .. } = event else { return None };
+            Some(status.reason)
+        });
+        statuses.last().unwrap()
+    }
+}
+
+/// A stream that is connecting; nothing answers, because nothing is submitted.
+fn started() -> (World, Stream) {
+    let (producer, queue) = HeapRb::new(16).split();
+    let events = EventSender::new(producer, io::wake_pair().unwrap().0);
+    let io = Uring::new(Config { sockets_max: 4, ..Config::default() }).unwrap();
+    let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() } };
+    let (url, credentials) = CameraUrl::parse("rtsp://127.0.0.1:9/x").unwrap();
+    let new = NewStream {
+        uid: StreamUid(1),
+        id: StreamId::new("cam").unwrap(),
+        camera: CameraConfig { url, credentials, policy: Policy::default() },
+        seed: 1,
+        publisher: Box::new(Publisher::create(StreamUid(1), 1, 64 * 1024).unwrap()),
+    };
+    let mut stream = Stream::new(new, world.now);
+    stream.start(&mut world.around());
+    assert!(stream.connection().is_some());
+    (world, stream)
+}
