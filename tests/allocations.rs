@@ -1,0 +1,151 @@
+//! Promise: once a stream runs, nothing is allocated per packet or per access unit.
+//!
+//! The camera's state machine and the publisher with its shared memory run in this process; only the socket is left out.
+//! A reader is attached, so that feeding it counts too.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::alloc::System;
+
+use ring_abi::join::{From, Join};
+use ring_abi::layout::Class;
+use ring_abi::producer::{ReaderRing, Session};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use vms_media::ids::StreamUid;
+use vms_media::ingest::{Camera, CameraConfig, Output, Policy, State};
+use vms_media::publish::{Publisher, TouchedSessions};
+use vms_media::rtsp::CameraUrl;
+use vms_media::time::{Mono, Now, UnixNanos};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Small enough that the arena laps during the warm-up.
+const ARENA_LEN: usize = 1024 * 1024;
+const UNIT_LEN: usize = 20_000;
+const GOP: u32 = 25;
+
+#[test]
+fn nothing_is_allocated_per_packet_or_unit() {
+    let mut world = World::playing();
+    let session = Session::create(1, 1, 4).unwrap();
+    let join = Join::new(Class::Live, From::Live);
+    world.publisher.attach(ReaderRing::create(1, 1, &join, &session, 0).unwrap());
+    let unit: Vec<Vec<u8>> = (0..GOP).map(frames_of_unit).collect();
+
+    for number in 0..300 {
+        world.unit(number, &unit);
+    }
+    let region = Region::new(ALLOCATOR);
+    for number in 300..1300 {
+        world.unit(number, &unit);
+    }
+    let change = region.change();
+
+    assert_eq!(world.camera.stats().units, 1300);
+    assert_eq!(world.camera.status().state, State::Streaming);
+    assert_eq!((change.allocations, change.reallocations), (0, 0), "{change:?}");
+}
+
+struct World {
+    camera: Camera,
+    publisher: Publisher,
+    touched: TouchedSessions,
+    now: Now,
+    bytes: Vec<u8>,
+}
+
+impl World {
+    fn playing() -> Self {
+        let (url, credentials) = CameraUrl::parse("rtsp://10.1.1.1/live").unwrap();
+        let now = Now { mono: Mono(1_000_000_000), wall: UnixNanos(1_700_000_000_000_000_000) };
+        let mut world = Self {
+            camera: Camera::new(CameraConfig { url, credentials, policy: Policy::default() }, 1, now),
+            publisher: Publisher::create(StreamUid(1), 1, ARENA_LEN).unwrap(),
+            touched: TouchedSessions::default(),
+            now,
+            bytes: Vec::with_capacity(2 * UNIT_LEN),
+        };
+        world.camera.start(now, &mut world.publisher);
+        world.camera.on_connected(now);
+        let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t0\r\n";
+        let describe = format!("RTSP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len());
+        let setup = "RTSP/1.0 200 OK\r\nTransport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n";
+        for reply in ["RTSP/1.0 200 OK\r\n\r\n", &describe, setup, "RTSP/1.0 200 OK\r\n\r\n"] {
+            world.camera.on_bytes(now, reply.as_bytes(), &mut world.publisher);
+            world.outputs();
+        }
+        world
+    }
+
+    /// Receives one unit in pieces that no packet's border knows of, as a turn does.
+    fn unit(&mut self, number: u32, units: &[Vec<u8>]) {
+        self.now.mono.0 += 40_000_000;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&units[(number % GOP) as usize]);
+        stamp(&mut self.bytes, number);
+        self.publisher.set_now(self.now.mono);
+        for piece in self.bytes.chunks(1448) {
+            self.camera.on_bytes(self.now, piece, &mut self.publisher);
+        }
+        self.publisher.feed();
+        self.publisher.take_touched(&mut self.touched);
+        self.touched.ring();
+        // Deadlines that come with an allocation (a keepalive's text, twice a minute) are none of a unit's.
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.camera.poll_output() {
+            assert!(!matches!(output, Output::Close), "{:?}", self.camera.status());
+        }
+    }
+}
+
+/// The interleaved frames of one unit: parameter sets before each key frame, and one NAL unit in fragments.
+fn frames_of_unit(number: u32) -> Vec<u8> {
+    let is_key = number == 0;
+    let mut frames = Vec::new();
+    if is_key {
+        frame(&mut frames, false, &[&[0x67, 0x42, 0x00, 0x0a, 0xf8, 0x41, 0xa2]]);
+        frame(&mut frames, false, &[&[0x68, 0xce, 0x38, 0x80]]);
+    }
+    let kind = if is_key { 0x05 } else { 0x01 };
+    let payload = vec![0xa5; UNIT_LEN];
+    let count = payload.chunks(1400).count();
+    for (index, piece) in payload.chunks(1400).enumerate() {
+        let (is_first, is_last) = (index == 0, index + 1 == count);
+        let fragment = [0x7c, u8::from(is_first) << 7 | u8::from(is_last) << 6 | kind];
+        frame(&mut frames, is_last, &[&fragment, piece]);
+    }
+    frames
+}
+
+fn frame(out: &mut Vec<u8>, marker: bool, payload: &[&[u8]]) {
+    let len = 12 + payload.iter().map(|part| part.len()).sum::<usize>();
+    out.extend([b'$', 0]);
+    out.extend(u16::try_from(len).unwrap().to_be_bytes());
+    out.extend([0x80, u8::from(marker) << 7 | 96]);
+    // Sequence number and timestamp are stamped later.
+    out.extend([0, 0, 0, 0, 0, 0, 9, 9, 9, 9]);
+    payload.iter().for_each(|part| out.extend(*part));
+}
+
+/// Writes sequence numbers and the timestamp of unit `number` into its frames. Units with parameter sets have two
+/// packets more, so each unit starts at a number of its own that leaves room for them.
+fn stamp(frames: &mut [u8], number: u32) {
+    let packets_before = number * PACKETS + number.div_ceil(GOP) * 2;
+    let mut at = 0;
+    let mut index = 0;
+    while at < frames.len() {
+        let len = usize::from(u16::from_be_bytes([frames[at + 2], frames[at + 3]]));
+        let sequence = ((packets_before + index) & 0xffff) as u16;
+        frames[at + 6..at + 8].copy_from_slice(&sequence.to_be_bytes());
+        frames[at + 8..at + 12].copy_from_slice(&(number * 3600).to_be_bytes());
+        at += 4 + len;
+        index += 1;
+    }
+}
+
+/// Packets of a unit without parameter sets.
+const PACKETS: u32 = 15;
+const _: () = assert!(PACKETS as usize == UNIT_LEN.div_ceil(1400));
