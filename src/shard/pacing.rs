@@ -4,8 +4,6 @@
 //! - A unit is incomplete: up to 200 µs, because the rest of it is on its way and nobody can use the half.
 //! - More than 2,000 wake-ups a second: a window that an integral controller widens until they are fewer, at most
 //!   the configured latency.
-//!
-//! Measured at 64 cameras: `docs/architecture.md` has the table.
 
 use std::time::Duration;
 
