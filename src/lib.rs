@@ -12,14 +12,14 @@
 //! | [`rtsp`] | RTSP text, framing, sessions, authentication, SDP | values, codec |
 //! | [`rtp`] | RTP and RTCP headers, sequence, media clock, wall clock | values |
 //! | [`codec`] | H.264 and H.265 payloads to access units; the sink trait | values, rtp |
-//! | [`ingest`] | one camera's state machine | rtsp, rtp, codec |
+//! | [`ingest`] | one camera's state machine | values, rtsp, rtp, codec |
 //! | `clock` | reading the machine's clocks | time |
 //! | [`socket_path`] | a unix socket's path: a dead owner's is taken over, a live one's never | nothing |
 //! | [`io`] | io_uring, sockets, receive buffers | values |
-//! | [`publish`] | access units into the rings; readers that come and go | values, codec (sink), socket_path, `ring-abi` |
+//! | [`publish`] | access units into the rings; readers that come and go | values, clock, codec (sink), socket_path, `ring-abi` |
 //! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
 //! | [`config`] | the command line, checked | values |
-//! | [`control`] | gRPC, readers' requests, DNS, the registry of streams | shard, publish, config, socket_path |
+//! | [`control`] | gRPC, readers' requests, DNS, the registry of streams | values, clock, socket_path, codec, rtsp, ingest, publish, shard, config |
 //!
 //! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out.
 //! `tests/architecture.rs` keeps this table.

@@ -112,9 +112,11 @@ fn who_connects_and_says_nothing_is_turned_away_and_who_speaks_stays() {
 fn connections_above_the_rate_wait_and_attachments_above_it_are_refused() {
     let rate = Rate { burst: 1, per_second: 5 };
     let daemon = Daemon::start_with("rate", Limits { connects: rate, ..Limits::default() });
+    let before = monotonic();
     for _ in 0..3 {
         Reader::connect(&daemon.path, &Options::default()).expect("it waits for its turn");
     }
+    assert!(monotonic() - before >= Duration::from_millis(390), "two of them waited for 200 ms each");
     let mut daemon = Daemon::start_with("rate-attach", Limits { attaches: rate, ..Limits::default() });
     daemon.publish("cam", 1..=3, &[1]);
     let (mut daemon, mut reader) = daemon.attach_while_serving("cam", Join::default());
@@ -128,6 +130,11 @@ const PARAMETER_SETS: &[u8] = &[0, 0, 0, 1, 0x67, 1, 2, 3, 0, 0, 0, 1, 0x68, 4];
 fn payload(seq: u64) -> Vec<u8> {
     let len = 100 + usize::try_from(seq).unwrap() * 37;
     (0..len).map(|n| u8::try_from((n as u64 ^ seq) & 0xff).unwrap()).collect()
+}
+
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.try_into().unwrap()
 }
 
 /// Whether the daemon closes the connection within a bound.
