@@ -1,8 +1,9 @@
 //! One stream in its shard: a camera, a publisher, at most one connection, and the boundary between this stream's
 //! mistakes and everybody else.
 //!
-//! All calls into the camera and the publisher are made here, and each is caught when it panics: the stream starts
-//! anew, and if even that panics, it stays down until it is removed.
+//! All calls into the camera and the publisher are made here. Each that works on what came from outside is caught when
+//! it panics: the stream starts anew, and if even that panics, it stays down until it is removed. What only looks at
+//! a field (a deadline, a counter), or lets a reader go, is not wrapped.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
