@@ -358,12 +358,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// Runs another's program to its end, which must be a success, and gives its standard output.
-pub(crate) fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
-    let output = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{name} does not start ({error}): ./tools/test installs it"));
+pub(crate) fn run(
+    name: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Vec<u8> {
+    let name = name.as_ref();
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output();
+    let name = name.display();
+    let output =
+        output.unwrap_or_else(|error| panic!("{name} does not start ({error}): ./tools/test installs it"));
     assert!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
