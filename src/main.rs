@@ -8,7 +8,9 @@ use std::thread::available_parallelism;
 
 use anyhow::Context;
 use clap::Parser;
-use rustix::process::{DumpableBehavior, Resource, getrlimit, getuid, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, getuid, set_dumpable_behavior, setrlimit,
+};
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use vms_media::config::{Args, Config, Surroundings};
@@ -37,8 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
-    // A core file, and the memory that a debugger of the same user may read, hold the cameras' passwords.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core files")?;
+    forbid_core_files()?;
     raise_file_limit();
     Ok(control::run(config)?)
 }
@@ -56,6 +57,14 @@ fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("VMS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}
+
+/// A core file, and the memory that a debugger of the same user may read, hold the cameras' passwords. The limit is
+/// for those who look at it, and for a system that dumps what may not be dumped (`fs.suid_dumpable = 2`).
+fn forbid_core_files() -> anyhow::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("cannot forbid core files")?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).context("cannot forbid core files")
 }
 
 /// A stream takes a socket and two memfds; the usual soft limit of 1024 is for programs that use select().

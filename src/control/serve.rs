@@ -96,6 +96,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
             usher.lock().serve_reader(request);
         }
     });
+    let listen = sockets.iter().zip(&config.listen).map(|(socket, asked)| socket.address(asked).to_string());
+    let listen = listen.collect::<Vec<_>>().join(" ");
     let api = Api::new(plane.clone(), config.ring_socket.clone());
     let (close, closing) = watch::channel(());
     let mut servers = JoinSet::new();
@@ -103,8 +105,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     for socket in sockets {
         claims.extend(socket.serve(&api, closing.clone(), &mut servers)?);
     }
-    let listen: Vec<_> = config.listen.iter().map(ToString::to_string).collect();
-    info!(listen = listen.join(" "), shards = config.shards, "ready");
+    info!(listen, shards = config.shards, "ready");
 
     tokio::select! {
         () = stop.received() => {}
@@ -167,6 +168,14 @@ impl Socket {
                 Ok(Self::Unix(listener, claim))
             }
             Listen::Tcp(address) => listen::bind_tcp(*address).map(Self::Tcp),
+        }
+    }
+
+    /// Where callers knock: as `asked`, but with the port that the system chose for port 0.
+    fn address(&self, asked: &Listen) -> Listen {
+        match self {
+            Self::Unix(..) => asked.clone(),
+            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| asked.clone(), Listen::Tcp),
         }
     }
 

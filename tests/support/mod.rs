@@ -36,6 +36,13 @@ impl Lab {
 
     /// Starts the daemon and returns when it listens.
     pub(crate) fn daemon(&self, arguments: &[&str]) -> Process {
+        let daemon = Process::spawn("vms-media", self.daemon_command(arguments));
+        daemon.wait_for_log("ready");
+        daemon
+    }
+
+    /// The daemon with the sockets of this laboratory.
+    pub(crate) fn daemon_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("vms-media"));
         command
             .arg("--listen")
@@ -44,9 +51,7 @@ impl Lab {
             .arg(self.ring_socket())
             .args(arguments)
             .env("VMS_LOG", "debug");
-        let daemon = Process::spawn("vms-media", command);
-        daemon.wait_for_log("ready");
-        daemon
+        command
     }
 
     pub(crate) fn control_socket(&self) -> String {
@@ -63,8 +68,13 @@ impl Lab {
 
     /// Starts simulated cameras on a free port.
     pub(crate) fn cameras(&self, arguments: &[&str]) -> Cameras {
+        self.cameras_at("127.0.0.1:0", arguments)
+    }
+
+    /// Starts simulated cameras at `address`.
+    pub(crate) fn cameras_at(&self, address: &str, arguments: &[&str]) -> Cameras {
         let mut command = Command::new(program("vms-camsim"));
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.args(["--stats", "--listen", address]).args(arguments);
         let process = Process::spawn("vms-camsim", command);
         let line = process.wait_for_line("its address", SOON, |line| line.contains("listening on "));
         let address = line.rsplit(' ').next().unwrap().to_owned();
@@ -103,9 +113,15 @@ impl Lab {
 
     /// Starts `vms-ctl watch --json`.
     pub(crate) fn watch(&self) -> Watch {
+        let process = self.spawn_ctl(&["watch", "--json"]);
+        Watch { process, seen: Vec::new(), passed: 0 }
+    }
+
+    /// Starts `vms-ctl`.
+    pub(crate) fn spawn_ctl(&self, arguments: &[&str]) -> Process {
         let mut command = self.ctl_command();
-        command.args(["watch", "--json"]);
-        Watch { process: Process::spawn("vms-ctl watch", command), seen: Vec::new() }
+        command.args(arguments);
+        Process::spawn("vms-ctl", command)
     }
 
     fn ctl_command(&self) -> Command {
@@ -132,34 +148,58 @@ impl Cameras {
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtsp://{}/{path}", self.address)
     }
+
+    /// Ends the simulator and gives what it has counted.
+    pub(crate) fn stop(mut self) -> Value {
+        assert!(self.process.terminate().success(), "{}", self.process.log());
+        serde_json::from_str(self.process.rest().last().unwrap()).unwrap()
+    }
 }
 
 /// A `vms-ctl watch` and the events that it has printed.
 pub(crate) struct Watch {
     process: Process,
     seen: Vec<Value>,
+    /// How many of these [`Self::next_state`] has passed.
+    passed: usize,
 }
 
 impl Watch {
     /// The stream as it was when it first was in `state`.
     pub(crate) fn wait_for_state(&mut self, id: &str, state: &str) -> Value {
-        let is_it = |event: &Value| event["stream"]["stream_id"] == id && event["stream"]["state"] == state;
-        self.wait(&format!("{id} in state {state}"), is_it)["stream"].clone()
+        let index = self.wait(0, &format!("{id} in state {state}"), is_in_state(id, state));
+        self.seen[index]["stream"].clone()
+    }
+
+    /// The stream as it was when it next was in `state`, after what the call before this one gave.
+    pub(crate) fn next_state(&mut self, id: &str, state: &str) -> Value {
+        let index = self.wait(self.passed, &format!("{id} in state {state}"), is_in_state(id, state));
+        self.passed = index + 1;
+        self.seen[index]["stream"].clone()
     }
 
     /// Waits until the stream has been removed.
     pub(crate) fn wait_for_removal(&mut self, id: &str) {
         let is_it = |event: &Value| event["stream"]["stream_id"] == id && event["type"] == "removed";
-        self.wait(&format!("the removal of {id}"), is_it);
+        self.wait(0, &format!("the removal of {id}"), is_it);
     }
 
-    /// The first event of all that were seen, or will be seen soon, that satisfies `wanted`.
-    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> &Value {
+    /// After the daemon's end: all that it printed, on either stream.
+    pub(crate) fn everything(&mut self) -> String {
+        self.process.wait_for_end(SOON);
+        let seen = self.seen.iter().map(ToString::to_string);
+        let rest = self.process.rest().into_iter().chain(self.process.rest_of_log());
+        seen.chain(rest).map(|line| line + "\n").collect()
+    }
+
+    /// Index of the first event of those that were seen, or will be seen soon, that satisfies `wanted`.
+    fn wait(&mut self, from: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> usize {
+        let mut index = from;
+        // Streams that are none of the caller's business may go on telling for ever.
         let end = now() + SOON + SOON;
-        let mut index = 0;
         loop {
             match self.seen.get(index) {
-                Some(event) if wanted(event) => return &self.seen[index],
+                Some(event) if wanted(event) => return index,
                 Some(_) => index += 1,
                 None => {
                     let left = end.saturating_duration_since(now());
@@ -169,6 +209,10 @@ impl Watch {
             }
         }
     }
+}
+
+fn is_in_state(id: &str, state: &str) -> impl Fn(&Value) -> bool {
+    move |event| event["stream"]["stream_id"] == id && event["stream"]["state"] == state
 }
 
 /// A child process whose output is collected line by line; killed when dropped.
@@ -255,9 +299,14 @@ impl Process {
         self.child.wait().unwrap()
     }
 
-    /// What the process has printed so far and nobody has taken, without waiting.
+    /// After the end: what nobody has taken of standard output.
     pub(crate) fn rest(&self) -> Vec<String> {
         self.stdout.iter().collect()
+    }
+
+    /// After the end: what nobody has taken of standard error.
+    pub(crate) fn rest_of_log(&self) -> Vec<String> {
+        self.stderr.iter().collect()
     }
 
     /// Everything that was printed lately, on either stream.
@@ -309,12 +358,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
 }
 
 /// Runs another's program to its end, which must be a success, and gives its standard output.
-pub(crate) fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<u8> {
-    let output = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{name} does not start ({error}): ./tools/test installs it"));
+pub(crate) fn run(
+    name: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Vec<u8> {
+    let name = name.as_ref();
+    let output = Command::new(name).args(arguments).stdin(Stdio::null()).output();
+    let name = name.display();
+    let output =
+        output.unwrap_or_else(|error| panic!("{name} does not start ({error}): ./tools/test installs it"));
     assert!(output.status.success(), "{name} failed: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }

@@ -17,9 +17,14 @@ pub(crate) struct Guard {
     issued_ns: u64,
 }
 
-/// A request without good credentials: the value of `WWW-Authenticate` for the 401.
+/// A request without good credentials.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Challenge(pub(crate) String);
+pub(crate) struct Challenge {
+    /// The value of `WWW-Authenticate` for the 401.
+    pub(crate) header: String,
+    /// The credentials were right, but made with a nonce that is too old.
+    pub(crate) stale: bool,
+}
 
 impl Guard {
     pub(crate) fn new(rng: &mut Rng, now_ns: u64) -> Self {
@@ -54,15 +59,16 @@ impl Guard {
 
     fn challenge(&self, scheme: Scheme, stale: bool) -> Challenge {
         let algorithm = match scheme {
-            Scheme::Basic => return Challenge(format!("Basic realm=\"{REALM}\"")),
+            Scheme::Basic => return Challenge { header: format!("Basic realm=\"{REALM}\""), stale },
             Scheme::DigestMd5 => "MD5",
             Scheme::DigestSha256 => "SHA-256",
         };
-        let stale = if stale { ", stale=true" } else { "" };
-        Challenge(format!(
-            "Digest realm=\"{REALM}\", nonce=\"{}\", algorithm={algorithm}, qop=\"auth\"{stale}",
+        let word = if stale { ", stale=true" } else { "" };
+        let header = format!(
+            "Digest realm=\"{REALM}\", nonce=\"{}\", algorithm={algorithm}, qop=\"auth\"{word}",
             self.nonce
-        ))
+        );
+        Challenge { header, stale }
     }
 
     fn digest_holds<H: Digest>(&self, header: &str, request: &Request, access: &Access) -> bool {
@@ -162,8 +168,8 @@ mod tests {
         let good = request(&answer::<Sha256>(&guard, &access.password));
         assert_eq!(guard.check(&good, &access, 1, &mut rng), Ok(()));
         let bad = request(&answer::<Sha256>(&guard, "guess"));
-        let Challenge(text) = guard.check(&bad, &access, 1, &mut rng).unwrap_err();
-        assert!(text.contains("algorithm=SHA-256") && !text.contains("stale"), "{text}");
+        let Challenge { header, stale } = guard.check(&bad, &access, 1, &mut rng).unwrap_err();
+        assert!(header.contains("algorithm=SHA-256") && !header.contains("stale") && !stale, "{header}");
         let tidied = answer::<Sha256>(&guard, &access.password).replace("?b=c\"", "\"");
         assert!(
             guard.check(&request(&tidied), &access, 1, &mut rng).is_err(),
@@ -182,8 +188,8 @@ mod tests {
         let later = 10 * NS_PER_SECOND;
         assert_eq!(guard.check(&good, &access, later - 1, &mut rng), Ok(()));
         let old = guard.nonce.clone();
-        let Challenge(text) = guard.check(&good, &access, later, &mut rng).unwrap_err();
-        assert!(text.contains("stale=true") && !text.contains(&old), "{text}");
+        let Challenge { header, stale } = guard.check(&good, &access, later, &mut rng).unwrap_err();
+        assert!(header.contains("stale=true") && stale && !header.contains(&old), "{header}");
         let again = request(&answer::<Md5>(&guard, &access.password));
         assert_eq!(guard.check(&again, &access, later, &mut rng), Ok(()));
     }
@@ -194,7 +200,7 @@ mod tests {
         let access = access(Scheme::Basic);
         let mut guard = Guard::new(&mut rng, 0);
         assert_eq!(guard.check(&request(&basic(&access)), &access, u64::MAX, &mut rng), Ok(()));
-        let Challenge(text) = guard.check(&request("Basic AAAA"), &access, 0, &mut rng).unwrap_err();
-        assert_eq!(text, "Basic realm=\"vms-camsim\"");
+        let Challenge { header, .. } = guard.check(&request("Basic AAAA"), &access, 0, &mut rng).unwrap_err();
+        assert_eq!(header, "Basic realm=\"vms-camsim\"");
     }
 }

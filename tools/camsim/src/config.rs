@@ -21,6 +21,8 @@ pub struct Config {
     pub bitrate: Option<u64>,
     /// Who may watch; everybody when `None`.
     pub access: Option<Access>,
+    /// The session timeout that SETUP announces, in seconds. It is not enforced.
+    pub session_timeout_s: u64,
     /// Put a stamp into each access unit.
     pub stamp: bool,
     /// Show the clip once, send BYE and close; else loop for ever.
@@ -43,6 +45,7 @@ impl Config {
             cameras: 0,
             bitrate: None,
             access: None,
+            session_timeout_s: 60,
             stamp: true,
             once: false,
             write: WriteMode::Unit,

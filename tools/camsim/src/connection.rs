@@ -124,9 +124,14 @@ impl Connection {
             }
             Effect::Pause => self.player = None,
             Effect::Flood(flood) => self.flood = Some(flood),
-            Effect::Close => {
+            Effect::TearDown { camera } => {
+                stats[camera].teardowns += 1;
                 self.player = None;
                 self.closing = true;
+            }
+            Effect::RefuseLogin { camera, stale } => {
+                stats[camera].logins_refused += u64::from(!stale);
+                stats[camera].nonces_refused += u64::from(stale);
             }
         }
         None

@@ -74,7 +74,7 @@ pub struct Stats {
     pub connects: u64,
     /// Connections closed at once because there were too many.
     pub refused: u64,
-    /// By camera name; cameras that nobody played are left out.
+    /// By camera name; cameras of which there is nothing to tell are left out.
     pub cameras: BTreeMap<String, CameraStats>,
 }
 
@@ -83,6 +83,12 @@ pub struct Stats {
 pub struct CameraStats {
     /// PLAY requests granted.
     pub plays: u64,
+    /// TEARDOWN requests granted.
+    pub teardowns: u64,
+    /// Requests with wrong credentials: what a real camera counts before it locks a client out.
+    pub logins_refused: u64,
+    /// Requests with right credentials for a nonce that was too old.
+    pub nonces_refused: u64,
     /// Access units handed to the connection.
     pub units: u64,
     /// Access units that a slow client did not get, with those skipped behind them up to the next key frame.

@@ -40,6 +40,9 @@ struct Arguments {
     /// Refuse a nonce as stale when it is this old.
     #[arg(long, value_name = "SECONDS")]
     nonce_lifetime: Option<u64>,
+    /// Announce this session timeout; clients send a keepalive within it. Nothing happens when they don't.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    session_timeout: u64,
     /// Leave the access units as they are: no stamp.
     #[arg(long)]
     no_stamp: bool,
@@ -109,6 +112,7 @@ fn config(arguments: Arguments) -> Config {
         cameras: arguments.cameras,
         bitrate: arguments.bitrate,
         access,
+        session_timeout_s: arguments.session_timeout,
         stamp: !arguments.no_stamp,
         once: arguments.once,
         write: match arguments.write {

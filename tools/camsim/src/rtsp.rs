@@ -43,8 +43,18 @@ pub(crate) enum Effect {
     Pause,
     /// Send garbage without end.
     Flood(Flood),
-    /// Close when the reply is out.
-    Close,
+    /// The client is done with `camera`: close when the reply is out.
+    TearDown {
+        /// Index in the farm.
+        camera: usize,
+    },
+    /// Credentials for `camera` were refused. A request without any, which every client begins with, is no refusal.
+    RefuseLogin {
+        /// Index in the farm.
+        camera: usize,
+        /// They were right, but made with a nonce that is too old.
+        stale: bool,
+    },
 }
 
 impl RtspConnection {
@@ -59,16 +69,16 @@ impl RtspConnection {
             return respond.with(200, &[("Public", PUBLIC)], "");
         }
         if let Some(access) = &farm.config.access
-            && let Err(Challenge(challenge)) = self.guard.check(request, access, now_ns, rng)
+            && let Err(challenge) = self.guard.check(request, access, now_ns, rng)
         {
-            return respond.with(401, &[("WWW-Authenticate", &challenge)], "");
+            return refuse(request, farm, &challenge);
         }
         match request.method.as_str() {
             "DESCRIBE" => describe(request, farm),
             "SETUP" => self.set_up(request, farm),
             "PLAY" => self.play(request, farm, now_ns, rng),
-            "PAUSE" => self.in_session(request, Effect::Pause),
-            "TEARDOWN" => self.in_session(request, Effect::Close),
+            "PAUSE" => self.in_session(request, |_| Effect::Pause),
+            "TEARDOWN" => self.in_session(request, |camera| Effect::TearDown { camera }),
             // Keep-alives: good with and without a session.
             "GET_PARAMETER" | "SET_PARAMETER" => respond.with(200, &[], ""),
             _ => respond.with(501, &[], ""),
@@ -86,7 +96,7 @@ impl RtspConnection {
         };
         self.setup = Some(Setup { camera, channel });
         let transport = format!("RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel.wrapping_add(1));
-        let session = format!("{};timeout=60", self.session_id);
+        let session = format!("{};timeout={}", self.session_id, farm.config.session_timeout_s);
         respond.with(200, &[("Transport", &transport), ("Session", &session)], "")
     }
 
@@ -112,18 +122,27 @@ impl RtspConnection {
         reply
     }
 
-    fn in_session(&self, request: &Request, effect: Effect) -> Reply {
+    fn in_session(&self, request: &Request, effect: impl Fn(usize) -> Effect) -> Reply {
         let respond = Responder { request };
-        if self.setup.is_none() || !self.owns(request) {
-            return respond.with(454, &[], "");
+        match self.setup {
+            Some(Setup { camera, .. }) if self.owns(request) => {
+                Reply { effect: effect(camera), ..respond.with(200, &[("Session", &self.session_id)], "") }
+            }
+            _ => respond.with(454, &[], ""),
         }
-        Reply { effect, ..respond.with(200, &[("Session", &self.session_id)], "") }
     }
 
     fn owns(&self, request: &Request) -> bool {
         let session = request.header("Session").unwrap_or_default();
         session.split(';').next().is_some_and(|id| id.trim() == self.session_id)
     }
+}
+
+fn refuse(request: &Request, farm: &Farm, challenge: &Challenge) -> Reply {
+    let reply = Responder { request }.with(401, &[("WWW-Authenticate", &challenge.header)], "");
+    let camera = request.header("Authorization").and_then(|_| farm.find(camera_and_track(&request.url).0));
+    let effect = camera.map(|camera| Effect::RefuseLogin { camera, stale: challenge.stale });
+    Reply { effect: effect.unwrap_or(Effect::None), ..reply }
 }
 
 fn describe(request: &Request, farm: &Farm) -> Reply {
@@ -246,7 +265,7 @@ const HUGE_HEADER_LEN: usize = 128 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Access, Config, Scheme};
 
     struct Client {
         connection: RtspConnection,
@@ -286,7 +305,24 @@ mod tests {
         let (text, effect) = client.send("PLAY rtsp://h:1/h264/", &session);
         assert!(text.contains("RTP-Info: url=rtsp://h:1/h264/trackID=0;seq="), "{text}");
         assert!(matches!(effect, Effect::Play(_)));
-        assert!(matches!(client.send("TEARDOWN rtsp://h:1/h264/", &session).1, Effect::Close));
+        let (_, effect) = client.send("TEARDOWN rtsp://h:1/h264/", &session);
+        assert!(matches!(effect, Effect::TearDown { camera: 0 }));
+    }
+
+    #[test]
+    fn refused_credentials_are_told_from_none() {
+        let mut client = Client::new(&[]);
+        client.farm.config.access = Some(Access {
+            user: "u".to_owned(),
+            password: "p".to_owned(),
+            scheme: Scheme::Basic,
+            nonce_lifetime_s: None,
+        });
+        let describe = "DESCRIBE rtsp://h:1/h265";
+        assert!(matches!(client.send(describe, "").1, Effect::None));
+        let (text, effect) = client.send(describe, "Authorization: Basic eDp5\r\n");
+        assert!(text.starts_with("RTSP/1.0 401"), "{text}");
+        assert!(matches!(effect, Effect::RefuseLogin { camera: 1, stale: false }), "{effect:?}");
     }
 
     #[test]

@@ -107,8 +107,9 @@ impl Server {
     /// What was counted so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let played = self.farm.cameras.iter().zip(&self.cameras).filter(|(_, stats)| stats.plays > 0);
-        let cameras: BTreeMap<_, _> = played.map(|(camera, stats)| (camera.name.clone(), *stats)).collect();
+        let used = self.farm.cameras.iter().zip(&self.cameras);
+        let used = used.filter(|(_, stats)| **stats != CameraStats::default());
+        let cameras: BTreeMap<_, _> = used.map(|(camera, stats)| (camera.name.clone(), *stats)).collect();
         Stats { connects: self.connects, refused: self.refused, cameras }
     }
 

@@ -1,0 +1,85 @@
+//! Promise: whatever cameras do, the others' readers do not notice.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::time::Duration;
+
+use support::{Cameras, Lab, SOON, Tap, assert_flawless, program, run};
+
+/// Every fault that the simulator has.
+const FAULTS: &[&str] = &[
+    "status=401",
+    "status=453",
+    "status=503",
+    "no-video",
+    "codec=VP8",
+    "huge-header",
+    "huge-body",
+    "endless-header",
+    "endless-fu",
+    "close-after=5",
+    "stall-after=5",
+    "garbage",
+    "lose=7",
+    "no-marker",
+    "ssrc-change=3",
+    "server-request",
+];
+const GOOD: [&str; 4] = ["cam0", "cam1", "cam2", "cam3"];
+const SECONDS: usize = 8;
+const FPS: usize = 25;
+
+#[test]
+fn no_fault_of_the_simulator_is_left_out() {
+    let help = String::from_utf8(run(program("vms-camsim"), ["--help"])).unwrap();
+    let (_, names) = help.split_once("Misbehave: ").unwrap();
+    let names = names.lines().next().unwrap_or_default();
+    for name in names.split(',').map(|name| name.split('=').next().unwrap_or_default().trim()) {
+        let is_it = |fault: &&str| fault.split('=').next() == Some(name);
+        assert!(FAULTS.iter().any(is_it), "{name:?} is not among FAULTS");
+    }
+}
+
+#[test]
+fn good_cameras_lose_nothing_while_others_misbehave_in_every_way() {
+    let lab = Lab::new("isolation");
+    // One thread for all, so that there is something to isolate.
+    let mut daemon = lab.daemon(&["--shards", "1"]);
+    let cameras = lab.cameras(&["--cameras", "4", "--bitrate", "4M"]);
+    for id in GOOD {
+        lab.setup(id, &cameras.url(id));
+    }
+    let count = (GOOD.len() * SECONDS * FPS).to_string();
+    let options = ["--stamp", "--json", "--from", "oldest", "--count", &count];
+    let mut tap: Tap = lab.tap(&[options.as_slice(), &GOOD].concat()).into();
+    tap.take_records(GOOD.len() * FPS, SOON);
+
+    // From here on there are seven seconds of trouble.
+    let farms: Vec<Cameras> =
+        FAULTS.iter().map(|fault| lab.cameras(&["--fault", fault, "--bitrate", "4M"])).collect();
+    for (number, farm) in farms.iter().enumerate() {
+        lab.setup(&format!("bad{number}"), &farm.url("h264"));
+    }
+    let status = tap.process.wait_for_end(SOON + Duration::from_secs(SECONDS as u64));
+
+    let summaries = tap.summaries();
+    assert!(status.success(), "vms-tap: {status}\n{summaries:#?}");
+    for id in GOOD {
+        assert_flawless(id, &summaries[id]);
+        let stream = lab.ctl_json(&["get", id]);
+        assert_eq!((&stream["state"], &stream["reconnects"]), (&"streaming".into(), &0.into()), "{stream:#}");
+    }
+    // Each bad camera was really there.
+    for (fault, farm) in FAULTS.iter().zip(farms) {
+        let stats = farm.stop();
+        assert_ne!(stats["connects"], 0, "{fault}: {stats}");
+    }
+    let stats = cameras.stop();
+    for id in GOOD {
+        let camera = &stats["cameras"][id];
+        assert_eq!((&camera["plays"], &camera["dropped"]), (&1.into(), &0.into()), "{stats}");
+    }
+    assert!(daemon.terminate().success());
+}
