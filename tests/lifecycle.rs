@@ -1,8 +1,6 @@
 //! Promise: the daemon ends in good order when it is told to, and what is left of one that was killed is in nobody's
 //! way.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod support;
 
 use std::path::Path;
