@@ -65,6 +65,8 @@ fn a_camera_that_falls_silent_is_stalled_then_replaced() {
     let records = tap.take_records(2 * 40, SOON).to_vec();
     assert_gapless(&records);
     assert_media_time_grows(&records);
+    // A camera with few sessions would refuse the next one if it still held the last.
+    assert_eq!(cameras.stop()["cameras"]["h264"]["teardowns"], 1);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //!          ┌─────────────────────────── wait ends ───────────────────────────┐
 //!          ▼                                                                 │
 //!  Idle ▶ Resolving ▶ Connecting ▶ Connected (Negotiating ▶ Playing) ──▶ Waiting ──▶ …
-//!                                     │ stop                 failure ▲
-//!                                     ▼                              │
-//!                                  Leaving ▶ Stopped        any failure of any phase
+//!                                     │                      failure ▲ ▲
+//!                                     │ stop, or a failure that      │ │ any failure of any phase
+//!                                     ▼ the camera can be told       │
+//!                                  Leaving (TEARDOWN) ───────────────┴─▶ Stopped
 //! ```
 //! This file is the coordinator: it moves between phases and keeps the [`Status`] true. What happens on a
 //! connection is [`Connection`]'s, what a failure means is [`Failure`]'s.
@@ -88,11 +89,30 @@ pub struct Camera {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Resolving { until: Mono },
-    Connecting { until: Mono, others: VecDeque<SocketAddr> },
+    Resolving {
+        until: Mono,
+    },
+    Connecting {
+        until: Mono,
+        others: VecDeque<SocketAddr>,
+    },
     Connected(Box<Connection>),
-    Waiting { until: Mono },
+    /// TEARDOWN is on its way: a camera that holds a session for us may have none left for the next attempt.
+    Leaving {
+        connection: Box<Connection>,
+        then: Then,
+    },
+    Waiting {
+        until: Mono,
+    },
     Stopped,
+}
+
+/// What follows when the camera has been left.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    Wait { until: Mono },
+    Stop,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,11 +170,16 @@ impl Camera {
             "the stream is being torn down".to_owned(),
             None,
         );
-        if let Phase::Connected(connection) = &mut self.phase {
-            connection.leave(now, sink);
-            self.settle(now);
-        } else {
-            self.finish();
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Connected(mut connection) => {
+                connection.end_media(sink);
+                self.leave(now, connection, Then::Stop);
+            }
+            Phase::Leaving { connection, .. } => self.phase = Phase::Leaving { connection, then: Then::Stop },
+            other => {
+                self.phase = other;
+                self.finish();
+            }
         }
     }
 
@@ -192,7 +217,7 @@ impl Camera {
 
     /// Bytes from the camera, in any portions.
     pub fn on_bytes(&mut self, now: Now, bytes: &[u8], sink: &mut impl AccessUnitSink) {
-        if let Phase::Connected(connection) = &mut self.phase {
+        if let Phase::Connected(connection) | Phase::Leaving { connection, .. } = &mut self.phase {
             connection.receive(now, bytes, &mut self.stats, sink);
             self.settle(now);
         }
@@ -200,7 +225,7 @@ impl Camera {
 
     /// The connection ended from outside.
     pub fn on_closed(&mut self, now: Now, how: PeerClose, sink: &mut impl AccessUnitSink) {
-        if let Phase::Connected(connection) = &mut self.phase {
+        if let Phase::Connected(connection) | Phase::Leaving { connection, .. } = &mut self.phase {
             connection.peer_closed(how, sink);
             self.settle(now);
         }
@@ -219,7 +244,7 @@ impl Camera {
             Phase::Resolving { until } | Phase::Connecting { until, .. } | Phase::Waiting { until } => {
                 Some(*until)
             }
-            Phase::Connected(connection) => connection.poll_timeout(),
+            Phase::Connected(connection) | Phase::Leaving { connection, .. } => connection.poll_timeout(),
         }
     }
 
@@ -237,7 +262,7 @@ impl Camera {
                 self.connect(now, others, Some(Failure::Connect(ConnectFailure::TimedOut)));
             }
             Phase::Waiting { .. } => self.begin_attempt(now),
-            Phase::Connected(connection) => {
+            Phase::Connected(connection) | Phase::Leaving { connection, .. } => {
                 connection.handle_timeout(now, sink);
                 self.settle(now);
             }
@@ -257,7 +282,10 @@ impl Camera {
             Some(Request::StatusChanged) => Some(Output::StatusChanged),
             Some(Request::Stopped) => Some(Output::Stopped),
             None => {
-                let Phase::Connected(connection) = &mut self.phase else { return None };
+                let (Phase::Connected(connection) | Phase::Leaving { connection, .. }) = &mut self.phase
+                else {
+                    return None;
+                };
                 self.sending.clear();
                 connection.take_transmit(&mut self.sending);
                 (!self.sending.is_empty()).then_some(Output::Send(&self.sending))
@@ -311,8 +339,13 @@ impl Camera {
 
     /// Draws the consequences of what happened on the connection.
     fn settle(&mut self, now: Now) {
-        while let Phase::Connected(connection) = &mut self.phase {
+        while let Phase::Connected(connection) | Phase::Leaving { connection, .. } = &mut self.phase {
             let Some(progress) = connection.poll_progress() else { break };
+            if let Phase::Leaving { then, .. } = self.phase {
+                // Whatever came, answer or failure: the camera has been told.
+                self.left(then);
+                continue;
+            }
             match progress {
                 Progress::Streaming => self.streaming(now),
                 Progress::Stalled => self.stalled(now),
@@ -320,6 +353,23 @@ impl Camera {
                 Progress::Redirected { url, keep_credentials } => self.redirect(now, url, keep_credentials),
                 Progress::Failed(failure) => self.fail(now, failure),
                 Progress::Left => self.finish(),
+            }
+        }
+    }
+
+    /// Says goodbye on a connection whose media have been ended.
+    fn leave(&mut self, now: Now, mut connection: Box<Connection>, then: Then) {
+        connection.leave(now);
+        self.phase = Phase::Leaving { connection, then };
+        self.settle(now);
+    }
+
+    fn left(&mut self, then: Then) {
+        match then {
+            Then::Stop => self.finish(),
+            Then::Wait { until } => {
+                self.disconnect();
+                self.phase = Phase::Waiting { until };
             }
         }
     }
@@ -353,13 +403,20 @@ impl Camera {
         if self.status.state == State::Stopping {
             return self.finish();
         }
-        self.disconnect();
         self.stats.failures += 1;
         let until = now.mono + self.backoff.next_wait(failure.wait(&self.config.policy));
         let words = failure.words(&self.target, &self.config.policy);
         self.enter_state(now, failure.state(), failure.reason(), words, Some(until));
         self.forget_redirects();
-        self.phase = Phase::Waiting { until };
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Connected(connection) if connection.is_set_up() && failure.leaves_a_listener() => {
+                self.leave(now, connection, Then::Wait { until });
+            }
+            before => {
+                self.phase = before;
+                self.left(Then::Wait { until });
+            }
+        }
     }
 
     fn forget_redirects(&mut self) {
@@ -379,7 +436,7 @@ impl Camera {
         let before = std::mem::replace(&mut self.phase, Phase::Idle);
         self.requests.retain(|request| !matches!(request, Request::Resolve | Request::Connect(_)));
         match before {
-            Phase::Connected(connection) => {
+            Phase::Connected(connection) | Phase::Leaving { connection, .. } => {
                 self.clock = connection.into_clock();
                 self.requests.push_back(Request::Close);
             }

@@ -134,13 +134,21 @@ impl Connection {
         self.fail(failure, sink);
     }
 
-    /// Ends the session politely; [`Progress::Left`] follows.
-    pub(super) fn leave(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
-        self.end_media(sink);
+    /// Ends the session politely, also after a failure; [`Progress::Left`] follows, or another failure. The media
+    /// have been ended.
+    pub(super) fn leave(&mut self, now: Now) {
         self.watch = None;
         self.report_at = None;
+        self.is_over = false;
         self.session.teardown(now.mono);
-        self.on_session_events(now, sink);
+        if !self.session.is_set_up() {
+            self.finish(Progress::Left);
+        }
+    }
+
+    /// Whether the camera holds a session for us, which it might want to hear the end of.
+    pub(super) const fn is_set_up(&self) -> bool {
+        self.session.is_set_up()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
@@ -303,9 +311,13 @@ impl Connection {
     /// Nothing more comes out of this connection.
     fn end(&mut self, last: Progress, sink: &mut impl AccessUnitSink) {
         if !self.is_over {
-            self.is_over = true;
             self.end_media(sink);
-            self.progress.push_back(last);
+            self.finish(last);
         }
+    }
+
+    fn finish(&mut self, last: Progress) {
+        self.is_over = true;
+        self.progress.push_back(last);
     }
 }

@@ -79,6 +79,11 @@ impl Failure {
         }
     }
 
+    /// Whether the connection still works, so that the camera can be told that we leave.
+    pub(crate) const fn leaves_a_listener(&self) -> bool {
+        !matches!(self, Self::Closed(_) | Self::Internal)
+    }
+
     const fn is_unsupported(&self) -> bool {
         matches!(self.reason(), Reason::NoVideo | Reason::UnsupportedCodec | Reason::UnsupportedTransport)
     }

@@ -168,7 +168,37 @@ fn silence_is_a_stall_then_a_failure() {
     world.packet(2, 900_000, false, &[0x7c, 0x85, 1, 2, 3]);
     assert_eq!(world.camera.status().state, State::Stalled);
     world.pass(Duration::from_secs(5));
+    assert!(
+        world.sent().contains("TEARDOWN "),
+        "the camera is told: it may have no session left for the next"
+    );
+    assert_eq!(world.take(), [], "the connection stays for its answer");
+    world.reply(200, "");
+    assert_eq!(world.take(), [Did::Close]);
     world.expect_failure(State::Backoff, Reason::NoVideoData, "no video came");
+}
+
+#[test]
+fn a_failed_camera_that_ignores_teardown_is_left_after_a_second_and_tried_again() {
+    let mut world = World::playing();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.camera.status().state, State::Backoff);
+    let next = world.camera.status().next_attempt.unwrap();
+    world.take();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.take().first(), Some(&Did::Close));
+    world.pass(next.since(world.now.mono));
+    assert_eq!(world.camera.status().state, State::Connecting);
+}
+
+#[test]
+fn stopping_while_a_failed_camera_is_being_left_stops() {
+    let mut world = World::playing();
+    world.pass(Duration::from_secs(10));
+    world.take();
+    world.camera.stop(world.now, &mut world.sink);
+    world.reply(200, "");
+    assert_eq!(world.take(), [Did::Close, Did::Stopped]);
 }
 
 #[test]
@@ -485,11 +515,16 @@ impl World {
     }
 
     fn sent(&mut self) -> String {
-        String::from_utf8(self.bytes_sent()).unwrap()
+        String::from_utf8_lossy(&self.bytes_sent()).into_owned()
     }
 
     /// The attempt ended so, with a next one planned. Gives its time.
-    fn expect_failure(&self, state: State, reason: Reason, advice: &str) -> Mono {
+    ///
+    /// A camera that holds a session for us is told that it ended, and answers.
+    fn expect_failure(&mut self, state: State, reason: Reason, advice: &str) -> Mono {
+        if self.sent().contains("TEARDOWN ") {
+            self.reply(200, "");
+        }
         let status = self.camera.status().clone();
         assert_eq!((status.state, status.reason), (state, reason), "{}", status.detail);
         assert!(status.detail.contains(advice), "{:?} does not say {advice:?}", status.detail);
