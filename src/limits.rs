@@ -41,8 +41,8 @@ pub const SDP_SPROP_LEN_MAX: usize = PARAMETER_SETS_LEN_MAX;
 pub const RTP_PACKET_LEN_MAX: usize = 65_535;
 /// NAL units of one access unit. 4K H.265 with a slice a CTU row has under 200.
 pub const NALS_PER_UNIT_MAX: usize = 1024;
-/// Bytes of one access unit with its NAL index, whatever the arena's size.
-pub const UNIT_LEN_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one access unit with its NAL index: a quarter of the arena, without the descriptor that stands there too.
+pub const UNIT_LEN_MAX: usize = ARENA_LEN_DEFAULT / 4 - 128;
 /// Bytes of VPS, SPS and PPS in Annex B form: what the ABI's 4096-byte configuration entry holds.
 pub const PARAMETER_SETS_LEN_MAX: usize = 4096 - 64;
 /// Bytes of one parameter set NAL unit.

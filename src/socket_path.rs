@@ -19,8 +19,9 @@ use rustix::fs::{FlockOperation, Mode, chmod, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 64;
+/// Connections that may wait to be accepted: a fleet of cameras may be set up at once, each by a process of its own. One
+/// more is told to try again, which few callers do.
+const BACKLOG: i32 = 1024;
 
 /// Why a path cannot be listened at.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +158,23 @@ mod tests {
         fn drop(&mut self) {
             drop(std::fs::remove_dir_all(&self.0));
         }
+    }
+
+    #[test]
+    fn a_crowd_may_wait_to_be_accepted() {
+        let scratch = Scratch::new("crowd");
+        let path = scratch.socket();
+        let claim = Claim::take(&path).unwrap();
+        let _listener = claim.listen(SocketType::STREAM, Mode::RWXU).unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        let crowd: Result<Vec<_>, _> = (0..500)
+            .map(|_| {
+                let flags = SocketFlags::NONBLOCK;
+                let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                rustix::net::connect(&socket, &address).map(|()| socket)
+            })
+            .collect();
+        assert_eq!(crowd.map(|crowd| crowd.len()), Ok(500));
     }
 
     #[test]

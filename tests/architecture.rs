@@ -178,6 +178,15 @@ fn planted_violations_are_found() {
         "use crate::{\n    limits,\n    publish::{\n        Publisher,\n    },\n};\n",
     );
     assert_eq!(wrong_way_imports(&spread).len(), 1);
+    for (path, text) in [
+        ("src/rtp/mod.rs", "use super::publish::Publisher;\n"),
+        ("src/rtp/packet.rs", "use super::super::publish::Publisher;\n"),
+        ("src/rtp/packet.rs", "use super::super::{limits, publish};\n"),
+    ] {
+        assert_eq!(wrong_way_imports(&planted(path, text)).len(), 1, "{text}");
+    }
+    let sibling = planted("src/rtp/packet.rs", "use super::publish::Publisher;\n");
+    assert!(wrong_way_imports(&sibling).is_empty(), "that is `rtp::publish`");
     let fine = planted(
         "src/publish/mod.rs",
         "use crate::{time::Mono, limits};\n// crate::control is not named here\n",
@@ -186,6 +195,9 @@ fn planted_violations_are_found() {
 
     let clock = planted("src/codec/h264.rs", "fn f() { let now = Instant::now(); }\n");
     assert_eq!(impurities(&clock).len(), 1);
+    let grouped =
+        planted("src/codec/h264.rs", "use std::{\n    collections::VecDeque,\n    fs, thread,\n};\n");
+    assert_eq!(impurities(&grouped).len(), 2);
     let clock_in_test = planted("src/codec/h264.rs", "fn f() {}\n#[cfg(test)]\nmod tests { use std::fs; }\n");
     assert!(impurities(&clock_in_test).is_empty());
 
@@ -225,11 +237,23 @@ fn named_modules(file: &Source) -> Vec<(usize, String)> {
         let rest = &rest[rest.find("::").unwrap() + 2..];
         let line = code[..start].lines().count().max(1);
         let modules = first_segments(rest).into_iter();
-        named.extend(
-            modules.filter(|name| MAY_USE.iter().any(|(module, _)| module == name)).map(|name| (line, name)),
-        );
+        named.extend(modules.filter(|name| is_module(name)).map(|name| (line, name)));
+    }
+    for (start, _) in code.match_indices("super::") {
+        let path = &code[start..];
+        let rest = path.trim_start_matches("super::");
+        let supers = (path.len() - rest.len()) / "super::".len();
+        if supers == file.depth() && !code[..start].ends_with("super::") {
+            let line = code[..start].lines().count().max(1);
+            let modules = first_segments(rest).into_iter();
+            named.extend(modules.filter(|name| is_module(name)).map(|name| (line, name)));
+        }
     }
     named
+}
+
+fn is_module(name: &str) -> bool {
+    MAY_USE.iter().any(|(module, _)| *module == name)
 }
 
 /// The first path segment, or, for a group `{a::b, c}`, the first segment of each of its members.
@@ -266,13 +290,28 @@ fn impurities(file: &Source) -> Vec<Violation> {
     } else {
         PURE_IN_RING_ABI.iter().any(|pure| file.path.starts_with(pure))
     };
-    let lines = file.product_lines().filter(|_| is_pure);
-    lines
-        .flat_map(|(number, line)| {
-            IMPURE_WORDS
-                .iter()
-                .filter(move |word| line.contains(**word))
-                .map(move |word| file.violation(number, &format!("names `{word}`")))
+    if !is_pure {
+        return Vec::new();
+    }
+    let named = file.product_lines().flat_map(|(number, line)| {
+        let words = IMPURE_WORDS.iter().filter(move |word| line.contains(**word));
+        words.map(move |word| file.violation(number, &format!("names `{word}`")))
+    });
+    named.chain(impure_groups(file)).collect()
+}
+
+/// `std::{fs, thread}` names `std::fs` without writing it.
+fn impure_groups(file: &Source) -> Vec<Violation> {
+    let code: String = file.product_lines().flat_map(|(_, line)| [line, "\n"]).collect();
+    let groups = code.match_indices("std::{").map(|(start, group)| (start, start + group.len() - 1));
+    groups
+        .flat_map(|(start, members)| {
+            let line = code[..start].lines().count().max(1);
+            let names = first_segments(&code[members..]).into_iter().map(|name| format!("std::{name}"));
+            names
+                .filter(|name| IMPURE_WORDS.contains(&name.as_str()))
+                .map(move |name| file.violation(line, &format!("names `{name}`")))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -301,6 +340,13 @@ impl Source {
     fn module(&self) -> String {
         let name = self.path.iter().nth(1).unwrap_or_default().to_string_lossy();
         name.trim_end_matches(".rs").to_owned()
+    }
+
+    /// How often `super` leads from the file's own module to the crate's root.
+    fn depth(&self) -> usize {
+        let file = self.path.file_stem().unwrap_or_default();
+        let folders = self.path.iter().count().saturating_sub(2);
+        if file == "mod" { folders } else { folders + 1 }
     }
 
     /// Lines (numbered from 1) with `//` comments cut off.

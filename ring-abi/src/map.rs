@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::thread::futex;
 
 use crate::cursor::{Add, AtomicU32, AtomicU64, Load, Ordering, Store};
@@ -33,9 +33,14 @@ pub(crate) struct Mapping<Access> {
 }
 
 impl Mapping<ReadWrite> {
-    /// Maps all of `fd` for reading and writing and touches every page, so that no later write takes a page fault.
+    /// Maps all of `fd` for reading and writing and touches every page, so that no later write takes a page fault, or, when
+    /// there is no memory for the page, a SIGBUS.
+    ///
+    /// # Errors
+    /// What the system says, also when it has no memory for all pages: `MAP_POPULATE` would not tell.
     pub(crate) fn read_write(fd: impl AsFd, len: usize) -> io::Result<Self> {
-        let raw = MmapOptions::new().len(len).populate().map_raw(&fd.as_fd())?;
+        let raw = MmapOptions::new().len(len).map_raw(&fd.as_fd())?;
+        raw.advise(Advice::PopulateWrite)?;
         Ok(Self { raw: Arc::new(raw), access: PhantomData })
     }
 }

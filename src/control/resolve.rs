@@ -41,26 +41,26 @@ impl Resolver {
     }
 }
 
-/// Runs `ask` on a thread when there is a slot, and waits for `patience`. The system's resolver cannot be called off:
-/// who waited too long goes, and the slot stays in use until the thread is free, so that there are no more threads
-/// than slots.
+/// Runs `ask` on a thread when there is a slot. Waits for `patience`, for slot and answer together: a camera asks anew only
+/// after that, so no more wait than there are streams. The system's resolver cannot be called off: who waited too long goes,
+/// and the slot stays in use until the thread is free, so that there are no more threads than slots.
 async fn look_up(
     slots: Arc<Semaphore>,
     patience: Duration,
     ask: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
 ) -> Result<Vec<SocketAddr>, String> {
-    // The semaphore is never closed.
-    let slot = slots.acquire_owned().await.map_err(|error| error.to_string())?;
-    let asked = spawn_blocking(move || {
-        let answer = ask();
-        drop(slot);
-        answer
-    });
-    match timeout(patience, asked).await {
-        Ok(Ok(answer)) => answer.map_err(|error| error.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", patience.as_secs())),
-    }
+    let answer = async {
+        // The semaphore is never closed.
+        let slot = slots.acquire_owned().await.map_err(|error| error.to_string())?;
+        let asked = spawn_blocking(move || {
+            let answer = ask();
+            drop(slot);
+            answer
+        });
+        asked.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    };
+    let late = |_| Err(format!("no answer within {} s", patience.as_secs()));
+    timeout(patience, answer).await.unwrap_or_else(late)
 }
 
 #[cfg(test)]
@@ -81,6 +81,8 @@ mod tests {
             let answer = look_up(Arc::clone(&slots), Duration::from_millis(1), dead).await;
             assert!(answer.unwrap_err().contains("no answer"));
             assert_eq!(slots.available_permits(), 0);
+            let behind = look_up(Arc::clone(&slots), Duration::from_millis(1), || Ok(Vec::new())).await;
+            assert!(behind.unwrap_err().contains("no answer"), "who finds no slot goes too");
             drop(release);
             let here = || Ok(vec![SocketAddr::from(([127, 0, 0, 1], 554))]);
             let answer = look_up(slots, Duration::from_secs(10), here).await;

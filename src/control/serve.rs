@@ -7,8 +7,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tracing::{error, info, warn};
@@ -32,6 +33,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups, and one more that makes and frees the memory of streams: dead name servers must not hold that up.
 const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + 1;
+/// When a caller that could not be accepted (no descriptors) is tried again. It stays in the queue and keeps the listening
+/// socket readable, so without a pause the control thread would spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// A connection that does not answer a ping for twice this is closed.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -190,19 +194,30 @@ impl Socket {
         let router = router(api.clone());
         match self {
             Self::Unix(listener, claim) => {
-                let incoming = UnixListenerStream::new(UnixListener::from_std(listener)?);
+                let incoming = paced(UnixListenerStream::new(UnixListener::from_std(listener)?));
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(Some(claim))
             }
             Self::Tcp(listener) => {
-                let incoming = TcpListenerStream::new(TcpListener::from_std(listener)?);
+                let incoming = paced(TcpListenerStream::new(TcpListener::from_std(listener)?));
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(None)
             }
         }
     }
+}
+
+/// The same callers, with a pause behind each that could not be accepted.
+fn paced<T>(callers: impl Stream<Item = io::Result<T>>) -> impl Stream<Item = io::Result<T>> {
+    callers.then(|caller| async {
+        if let Err(error) = &caller {
+            warn!(%error, "a caller could not be let in; it is tried again");
+            sleep(ACCEPT_RETRY).await;
+        }
+        caller
+    })
 }
 
 fn router(api: Api) -> Router {
@@ -236,5 +251,26 @@ impl StopSignal {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+
+    #[test]
+    fn a_caller_that_cannot_be_accepted_does_not_make_the_thread_spin() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let no_descriptors = || Err::<(), _>(io::Error::from_raw_os_error(24));
+            let mut callers = pin!(paced(tokio_stream::iter([no_descriptors(), Ok(())])));
+            assert!(
+                timeout(ACCEPT_RETRY / 2, callers.next()).await.is_err(),
+                "the failure came without a pause"
+            );
+            assert!(callers.next().await.is_some_and(|caller| caller.is_err()));
+            assert!(callers.next().await.is_some_and(|caller| caller.is_ok()), "it goes on after it");
+        });
     }
 }

@@ -274,3 +274,17 @@ const _: () = {
     assert!(crate::limits::NALS_PER_UNIT_MAX <= layout::NALS_PER_UNIT_MAX);
     assert!(crate::limits::PARAMETER_SETS_LEN_MAX <= CONFIG_DATA_MAX);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{ARENA_LEN_DEFAULT, UNIT_LEN_MAX};
+
+    #[test]
+    fn the_limit_that_is_told_is_the_one_that_is_kept() {
+        let mut publisher = Publisher::create(StreamUid(1), 1, ARENA_LEN_DEFAULT).unwrap();
+        publisher.begin();
+        publisher.append(&vec![0; UNIT_LEN_MAX]).unwrap();
+        assert!(matches!(publisher.append(&[0]), Err(AppendError::TooLarge { limit: UNIT_LEN_MAX })));
+    }
+}

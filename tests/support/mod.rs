@@ -443,7 +443,7 @@ pub(crate) fn assert_flawless(id: &str, summary: &Value) {
     for counter in ["lost", "rejected", "skipped", "damaged"] {
         assert_eq!(summary[counter], 0, "{id}: {counter}\n{summary:#}");
     }
-    for error in ["missing", "corrupt", "repeated", "absent"] {
+    for error in ["missing", "corrupt", "repeated", "absent", "restarts"] {
         assert_eq!(summary["stamps"][error], 0, "{id}: stamps {error}\n{summary:#}");
     }
     assert_eq!(summary["stamps"]["good"], summary["units"], "{id}\n{summary:#}");

@@ -9,6 +9,7 @@ use rustix::io::{Errno, write};
 use super::Rig;
 use crate::join::{From, Join};
 use crate::layout::{Class, Flags, SegmentHeader, SegmentKind};
+use crate::map::Mapping;
 use crate::producer::ReaderRing;
 use crate::segment::{OpenError, Segment, open_read_only};
 
@@ -40,6 +41,15 @@ fn a_reader_can_neither_write_nor_resize_nor_punch() {
         let reopened = std::fs::OpenOptions::new().write(true).open(path);
         assert!(reopened.is_err() || MmapOptions::new().map_raw(&reopened.unwrap()).is_err());
     }
+}
+
+#[test]
+fn pages_that_cannot_be_had_are_an_error_and_no_sigbus() {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    let short = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&short, 4096).unwrap();
+    assert!(Mapping::read_write(&short, 2 * 4096).is_err(), "the second page would be a SIGBUS");
+    assert!(Mapping::read_write(&short, 4096).is_ok());
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! One session for all streams, one thread. Exit code: 0 when all went well; with `--stamp` only if moreover every
-//! stream gave units, none was lost, and every stamp was right; 1 otherwise; 2 for a command line that means nothing.
+//! stream gave units in one session with its camera, none was lost, and every stamp was right; 1 otherwise; 2 for a command
+//! line that means nothing.
 
 mod elementary;
 mod latency;

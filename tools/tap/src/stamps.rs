@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) repeated: u64,
     /// Counters that were passed over: units that the camera sent and nobody showed us.
     pub(crate) absent: u64,
+    /// How often the camera began anew. What it sent meanwhile has no counter that would tell of it.
+    pub(crate) restarts: u64,
 }
 
 impl Found {
@@ -58,8 +60,10 @@ impl Stamps {
 
     /// Takes the next unit of the stream into account.
     pub(crate) fn check(&mut self, stamp: Option<Stamp>, arrival: Arrival) {
-        if self.timeline.replace(arrival.timeline) != Some(arrival.timeline) {
+        let before = self.timeline.replace(arrival.timeline);
+        if before != Some(arrival.timeline) {
             self.expected = None;
+            self.found.restarts += u64::from(before.is_some());
         }
         let Some(stamp) = stamp else {
             self.found.missing += 1;
@@ -110,11 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn in_order_across_a_new_session_is_flawless() {
+    fn in_order_across_a_new_session_is_flawless_and_a_restart() {
         let mut stamps = Stamps::new();
         (40..50).for_each(|counter| check(&mut stamps, counter, true, 1));
         (0..10).for_each(|counter| check(&mut stamps, counter, true, 2));
         assert!(stamps.found().flawless() && stamps.found().good == 20);
+        assert_eq!(stamps.found().restarts, 1);
         assert_eq!(stamps.latency().unwrap().max_us, 4.0);
     }
 
@@ -127,7 +132,7 @@ mod tests {
         check(&mut stamps, 4, false, 1);
         stamps.check(None, Arrival { timeline: 1, read_mono_ns: None });
         check(&mut stamps, 9, true, 1);
-        let expected = Found { good: 4, missing: 1, corrupt: 1, repeated: 1, absent: 2 };
+        let expected = Found { good: 4, missing: 1, corrupt: 1, repeated: 1, absent: 2, restarts: 0 };
         assert_eq!(stamps.found(), expected);
         assert!(!expected.flawless());
     }

@@ -58,7 +58,8 @@ impl Summary {
 impl StreamSummary {
     fn passes(&self) -> bool {
         let lossless = self.lost + self.rejected + self.skipped == 0;
-        self.stamps.is_none_or(|stamps| stamps.flawless() && stamps.good > 0 && lossless)
+        self.stamps
+            .is_none_or(|stamps| stamps.flawless() && stamps.good > 0 && stamps.restarts == 0 && lossless)
     }
 }
 
@@ -75,10 +76,10 @@ impl fmt::Display for StreamSummary {
             self.lost, self.rejected, self.skipped, self.damaged
         )?;
         if let Some(stamps) = &self.stamps {
-            let Found { good, missing, corrupt, repeated, absent } = stamps;
+            let Found { good, missing, corrupt, repeated, absent, restarts } = stamps;
             write!(
                 out,
-                "; stamps: {good} good, {missing} missing, {corrupt} corrupt, {repeated} repeated, {absent} absent"
+                "; stamps: {good} good, {missing} missing, {corrupt} corrupt, {repeated} repeated, {absent} absent, {restarts} restarts"
             )?;
         }
         if let Some(Percentiles { p50_us, p99_us, max_us }) = self.latency {
@@ -117,6 +118,10 @@ mod tests {
         assert!(!summary(1, Some(good)).passes());
         assert!(!summary(0, Some(Found::default())).passes(), "no unit proves nothing");
         assert!(!summary(0, Some(Found { corrupt: 1, ..good })).passes());
+        assert!(
+            !summary(0, Some(Found { restarts: 1, ..good })).passes(),
+            "a session that broke lost something"
+        );
     }
 
     #[test]
