@@ -222,7 +222,14 @@ impl Reader {
         let slot = attached.slot;
         let tail = self.session.word32(record(&self.session_header, slot)).ok_or(HeaderError::Table)?;
         let head = self.cursor.word64(record(&self.cursor_header, slot)).ok_or(HeaderError::Table)?;
-        let attachment = Attachment::open(&attached, join, &fds, head)?;
+        let attachment = match Attachment::open(&attached, join, &fds, head) {
+            Ok(attachment) => attachment,
+            Err(error) => {
+                // The producer holds a ring for us that we cannot read.
+                self.client.request(&Message::Detach { slot })?;
+                return Err(error.into());
+            }
+        };
         self.streams.insert(slot, Slot { tail, attachment, look: true });
         Ok((StreamKey(slot), attached))
     }

@@ -8,8 +8,8 @@ use crate::handshake::Attached;
 use crate::join::{From, Join};
 use crate::layout::{
     CONFIG_DATA_MAX, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, EndReason, Flags,
-    HeaderError, NALS_PER_UNIT_MAX, RING_SLOTS_RANGE, RingState, STREAM_DIRECTORY_OFF, SegmentKind,
-    StreamState, TRACKS_MAX, TrackKind, high, low,
+    HeaderError, NALS_PER_UNIT_MAX, RECORD_ACCESS_UNIT, RECORD_DATA, RING_SLOTS_RANGE, RingState,
+    STREAM_DIRECTORY_OFF, SegmentKind, StreamState, TRACKS_MAX, TrackKind, high, low,
 };
 use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
 use crate::position::{Arena, Place};
@@ -108,6 +108,8 @@ pub(crate) struct Attachment {
     end_word: Word<AtomicU32, ReadOnly>,
     end_line: Bytes<ReadOnly>,
     records: Bytes<ReadOnly>,
+    /// Distance of two records: a later minor version may append to them.
+    record_size: u64,
     slots: u64,
     head_word: Word<AtomicU64, ReadWrite>,
     head: u64,
@@ -132,7 +134,8 @@ impl Attachment {
         let slots = low(shape[0]);
         if !slots.is_power_of_two()
             || slots > *RING_SLOTS_RANGE.end()
-            || u64::from(header.rec_size) != DESCRIPTOR_LEN
+            || u64::from(header.rec_size) < DESCRIPTOR_LEN
+            || !header.rec_size.is_multiple_of(8)
         {
             return Err(HeaderError::Table.into());
         }
@@ -147,8 +150,9 @@ impl Attachment {
             end_word: ring.word32(192).ok_or(HeaderError::Table)?,
             end_line: ring.bytes(192, 64).ok_or(HeaderError::Table)?,
             records: ring
-                .bytes(u64::from(header.header_len), u64::from(slots) * DESCRIPTOR_LEN)
+                .bytes(u64::from(header.header_len), u64::from(slots) * u64::from(header.rec_size))
                 .ok_or(HeaderError::Table)?,
+            record_size: u64::from(header.rec_size),
             slots: u64::from(slots),
             head_word,
             head: 0,
@@ -194,7 +198,7 @@ impl Attachment {
     /// The record that comes next, for tests that want to know what was rejected.
     #[cfg(test)]
     pub(crate) fn peek(&self) -> Option<Descriptor> {
-        let at = (self.head & (self.slots - 1)) * DESCRIPTOR_LEN;
+        let at = self.record_off();
         let waits = cursor::observe_tail(&self.ring_tail) != self.head;
         waits.then(|| self.records.read_words(at)).flatten().map(|words| Descriptor::from_words(&words))
     }
@@ -207,13 +211,18 @@ impl Attachment {
         if tail == self.head {
             return self.take_end(state);
         }
-        let at = (self.head & (self.slots - 1)) * DESCRIPTOR_LEN;
+        let at = self.record_off();
         let record =
             self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));
         let taken = record.map_or(Taken::Dropped, |d| self.take_unit(d, buffer));
         self.head += 1;
         cursor::publish_head(&self.head_word, self.head);
         taken
+    }
+
+    /// Where the record that comes next begins.
+    const fn record_off(&self) -> u64 {
+        (self.head & (self.slots - 1)) * self.record_size
     }
 
     fn take_end(&mut self, state: RingState) -> Taken {
@@ -227,6 +236,10 @@ impl Attachment {
     }
 
     fn take_unit(&mut self, d: Descriptor, buffer: &mut UnitBuffer) -> Taken {
+        if !matches!(d.record_type, RECORD_ACCESS_UNIT | RECORD_DATA) {
+            // Of a later minor version: passed over, and not missing.
+            return self.drop_unit(&d, Outcome::Skipped);
+        }
         let lost = self.counting.lost_before(d.seq, d.filtered);
         let Some(track) = self.tracks.get_mut(usize::from(d.track)) else {
             return self.drop_unit(&d, Outcome::Rejected);

@@ -109,6 +109,26 @@ fn after_a_rejection_the_reader_itself_drops_video_until_a_keyframe() {
 }
 
 #[test]
+fn records_of_an_unknown_type_are_passed_over() {
+    let mut rig = Rig::new(1 << 20, 4096);
+    let mut model = rig.attach(0, &archive(From::Live));
+    for seq in 1..=3 {
+        rig.commit(1000, if seq == 1 { KEY } else { NONE });
+    }
+    let (mut tap, mut ring) = rig.hand_made(1, &archive(From::Live));
+    while let Some(mut descriptor) = model.attachment.peek() {
+        model.take();
+        if descriptor.seq == 2 {
+            descriptor.record_type = 77;
+        }
+        ring.push(descriptor);
+    }
+    assert_eq!(tap.seqs(), [1, 3]);
+    let counts = tap.attachment.counts();
+    assert_eq!((counts.lost, counts.rejected, counts.skipped), (0, 0, 1));
+}
+
+#[test]
 fn a_reason_that_changes_within_a_state_is_shown_and_announced() {
     let mut rig = Rig::new(1 << 20, 4096);
     let tap = rig.attach(0, &archive(From::Live));
