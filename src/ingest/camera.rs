@@ -72,6 +72,8 @@ pub struct Camera {
     target: CameraUrl,
     phase: Phase,
     status: Status,
+    /// Why the last attempt failed, until video flows again.
+    trouble: String,
     backoff: Backoff,
     attempt: u64,
     redirects: usize,
@@ -138,6 +140,7 @@ impl Camera {
                 since: now.wall,
                 next_attempt: None,
             },
+            trouble: String::new(),
             backoff: Backoff::new(seed),
             attempt: 0,
             redirects: 0,
@@ -176,8 +179,12 @@ impl Camera {
                 self.leave(now, connection, Then::Stop);
             }
             Phase::Leaving { connection, .. } => self.phase = Phase::Leaving { connection, then: Then::Stop },
-            other => {
-                self.phase = other;
+            phase @ (Phase::Idle
+            | Phase::Resolving { .. }
+            | Phase::Connecting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Stopped) => {
+                self.phase = phase;
                 self.finish();
             }
         }
@@ -310,7 +317,7 @@ impl Camera {
 
     fn begin_attempt(&mut self, now: Now) {
         self.attempt += 1;
-        let detail = format!("connecting to {}:{}", self.target.host(), self.target.port());
+        let detail = self.connecting_words();
         self.enter_state(now, State::Connecting, self.status.reason, detail, None);
         if self.target.scheme() == Scheme::Rtsps {
             return self.fail(now, Failure::TlsNotAvailable);
@@ -324,6 +331,15 @@ impl Camera {
                 self.phase = Phase::Resolving { until: now.mono + self.config.policy.resolve_timeout };
                 self.requests.push_back(Request::Resolve);
             }
+        }
+    }
+
+    fn connecting_words(&self) -> String {
+        let (host, port) = (self.target.host(), self.target.port());
+        if self.trouble.is_empty() {
+            format!("connecting to {host}:{port}")
+        } else {
+            format!("connecting to {host}:{port} again; before: {}", self.trouble)
         }
     }
 
@@ -379,6 +395,7 @@ impl Camera {
             self.stats.reconnects = self.sessions;
             self.sessions += 1;
         }
+        self.trouble.clear();
         self.enter_state(now, State::Streaming, Reason::None, String::new(), None);
     }
 
@@ -406,16 +423,31 @@ impl Camera {
         self.stats.failures += 1;
         let until = now.mono + self.backoff.next_wait(failure.wait(&self.config.policy));
         let words = failure.words(&self.target, &self.config.policy);
+        self.trouble.clone_from(&words);
         self.enter_state(now, failure.state(), failure.reason(), words, Some(until));
         self.forget_redirects();
+        if failure.leaves_a_listener()
+            && let Some(connection) = self.take_session()
+        {
+            self.leave(now, connection, Then::Wait { until });
+        } else {
+            self.left(Then::Wait { until });
+        }
+    }
+
+    /// The connection, if the camera holds a session on it.
+    fn take_session(&mut self) -> Option<Box<Connection>> {
+        if !matches!(&self.phase, Phase::Connected(connection) if connection.is_set_up()) {
+            return None;
+        }
         match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Connected(connection) if connection.is_set_up() && failure.leaves_a_listener() => {
-                self.leave(now, connection, Then::Wait { until });
-            }
-            before => {
-                self.phase = before;
-                self.left(Then::Wait { until });
-            }
+            Phase::Connected(connection) => Some(connection),
+            Phase::Idle
+            | Phase::Resolving { .. }
+            | Phase::Connecting { .. }
+            | Phase::Leaving { .. }
+            | Phase::Waiting { .. }
+            | Phase::Stopped => None,
         }
     }
 

@@ -220,7 +220,7 @@ fn closed_words(how: &PeerClose, at: &str) -> String {
 const fn session_reason(error: &SessionError) -> Reason {
     match error {
         SessionError::ReplyTimeout { .. } => Reason::ReplyTimeout,
-        SessionError::AuthRefused { .. } => Reason::AuthRefused,
+        SessionError::AuthRefused { .. } | SessionError::AuthUnsupported => Reason::AuthRefused,
         SessionError::Forbidden => Reason::Forbidden,
         SessionError::NotFound => Reason::NotFound,
         SessionError::SessionLimit => Reason::SessionLimit,
@@ -249,6 +249,11 @@ fn session_words(error: &SessionError, url: &CameraUrl, policy: &Policy) -> Stri
         SessionError::AuthRefused { credentials_set: true, .. } => {
             "the camera refused the user name or password (401): correct them. The next try comes late, because \
              cameras lock out who tries often"
+                .to_owned()
+        }
+        SessionError::AuthUnsupported => {
+            "the camera asks for a login in a way that is not supported (401): enable Digest or Basic authentication \
+             for RTSP in the camera"
                 .to_owned()
         }
         SessionError::Forbidden => {

@@ -89,7 +89,15 @@ fn a_name_is_resolved_and_each_address_tried() {
     world.pass(Duration::from_secs(5));
     assert_eq!(world.take(), [Did::Close, Did::Connect(addresses[1])]);
     world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
-    world.expect_failure(State::Backoff, Reason::ConnectRefused, "RTSP is enabled");
+    let next = world.expect_failure(State::Backoff, Reason::ConnectRefused, "RTSP is enabled");
+    world.pass(next.since(world.now.mono));
+    let status = world.camera.status();
+    assert_eq!((status.state, status.reason), (State::Connecting, Reason::ConnectRefused));
+    assert!(
+        status.detail.contains("RTSP is enabled"),
+        "the advice stays during the next attempt: {}",
+        status.detail
+    );
 }
 
 #[test]

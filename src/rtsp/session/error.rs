@@ -21,6 +21,9 @@ pub enum SessionError {
         /// Whose password, in the camera's words.
         realm: Option<String>,
     },
+    /// the camera asks for a login in a way that is not supported
+    #[error("the camera asks for a login in a way that is not supported")]
+    AuthUnsupported,
     /// 403: the login may not see this stream
     #[error("the login may not see this stream")]
     Forbidden,

@@ -136,7 +136,7 @@ impl Session {
                 Err(AuthError::Refused { realm }) => {
                     SessionError::AuthRefused { credentials_set: true, realm }
                 }
-                Err(AuthError::Unsupported) => SessionError::RequestRefused { method, status },
+                Err(AuthError::Unsupported) => SessionError::AuthUnsupported,
             },
             300..=399 => match response.headers.first("Location").and_then(|to| self.redirect(to)) {
                 Some(redirect) => return self.finish(redirect),
