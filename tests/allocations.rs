@@ -30,7 +30,7 @@ fn nothing_is_allocated_per_packet_or_unit() {
     let mut world = World::playing();
     let session = Session::create(1, 1, 4).unwrap();
     let join = Join::new(Class::Live, From::Live);
-    world.publisher.attach(ReaderRing::create(1, 1, &join, &session, 0).unwrap());
+    world.publisher.attach(ReaderRing::create(1, 1, &join, &session, 0).unwrap().0);
     let unit: Vec<Vec<u8>> = (0..GOP).map(frames_of_unit).collect();
 
     for number in 0..300 {

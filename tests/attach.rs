@@ -254,8 +254,7 @@ impl Daemon {
 
 fn attach(publisher: &mut Publisher, pending: &attach::PendingAttach) -> Completion {
     assert_eq!(pending.stream, StreamId::new("cam").unwrap());
-    let ring = pending.make_ring(publisher.uid(), publisher.epoch()).unwrap();
-    let ring_fd = ring.fd();
+    let (ring, ring_fd) = pending.make_ring(publisher.uid(), publisher.epoch()).unwrap();
     let joined = publisher.attach(ring);
     Completion::Attached {
         ring: pending.ring,

@@ -33,7 +33,7 @@ pub(crate) struct Attachments {
 #[derive(Debug)]
 struct Pending {
     segment: Segment,
-    ring_fd: Arc<OwnedFd>,
+    ring_fd: OwnedFd,
 }
 
 impl Attachments {
@@ -45,8 +45,8 @@ impl Attachments {
     /// Makes the ring that the shard is to take in. A reader that cannot have one has been told so.
     pub(crate) fn begin(&mut self, reader: &PendingAttach, segment: Segment) -> Option<Box<ReaderRing>> {
         match reader.make_ring(segment.uid, segment.epoch) {
-            Ok(ring) => {
-                self.pending.insert(reader.ring, Pending { segment, ring_fd: ring.fd() });
+            Ok((ring, ring_fd)) => {
+                self.pending.insert(reader.ring, Pending { segment, ring_fd });
                 Some(Box::new(ring))
             }
             Err(error) => {

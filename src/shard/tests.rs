@@ -90,7 +90,7 @@ fn access_units_reach_a_reader() {
     let mut camera = peer.accept();
     camera.play();
     let reader = Session::create(1, 1, 4).unwrap();
-    let ring = ReaderRing::create(1, EPOCH, &Join::default(), &reader, 0).unwrap();
+    let ring = ReaderRing::create(1, EPOCH, &Join::default(), &reader, 0).unwrap().0;
     let id = ring.id();
     shard.send(Command::Attach { uid: StreamUid(1), ring: Box::new(ring) });
     let attached = shard.until(|event| matches!(event, Event::Attached { .. }));
@@ -116,7 +116,7 @@ fn access_units_reach_a_reader() {
 fn readers_of_a_stream_that_is_gone_are_answered() {
     let mut shard = Running::new();
     let reader = Session::create(1, 1, 4).unwrap();
-    let ring = ReaderRing::create(7, EPOCH, &Join::default(), &reader, 0).unwrap();
+    let ring = ReaderRing::create(7, EPOCH, &Join::default(), &reader, 0).unwrap().0;
     let id = ring.id();
     shard.send(Command::Attach { uid: StreamUid(7), ring: Box::new(ring) });
     shard.send(Command::Detach { uid: StreamUid(7), ring: id });

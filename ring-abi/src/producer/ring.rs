@@ -49,7 +49,6 @@ pub struct ReaderRing {
     pub(crate) pace: Pace,
     /// Something the reader should see was written since its session's bell was last rung.
     pub(crate) touched: bool,
-    fd: Arc<OwnedFd>,
     slot: u32,
     slots: u64,
     tail: u64,
@@ -100,7 +99,8 @@ impl Pace {
 }
 
 impl ReaderRing {
-    /// Makes a ring for slot `slot` of `session`.
+    /// Makes a ring for slot `slot` of `session`, and the descriptor that the reader is to be sent. The ring keeps only
+    /// its mapping: once the descriptor was sent it can be closed, so that readers cost the producer no descriptors.
     ///
     /// # Errors
     /// `InvalidInput` when the session has no such slot; else what the system says.
@@ -110,7 +110,7 @@ impl ReaderRing {
         join: &Join,
         session: &Arc<Session>,
         slot: u32,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, OwnedFd)> {
         let slots =
             join.ring_slots.clamp(*RING_SLOTS_RANGE.start(), *RING_SLOTS_RANGE.end()).next_power_of_two();
         let size = round_up(RING_HEAD_LEN + u64::from(slots) * DESCRIPTOR_LEN, PAGE);
@@ -127,7 +127,7 @@ impl ReaderRing {
         }
         let session_tail = session.tail(slot).ok_or_else(inside)?;
         session_tail.store(0, Ordering::Relaxed);
-        Ok(Self {
+        let ring = Self {
             session: Arc::clone(session),
             join: *join,
             next: [0; TRACKS_MAX],
@@ -136,7 +136,6 @@ impl ReaderRing {
             filtered: 0,
             pace: Pace::default(),
             touched: false,
-            fd: Arc::new(fd),
             slot,
             slots: u64::from(slots),
             tail: 0,
@@ -148,17 +147,13 @@ impl ReaderRing {
             end_word: map.word32(192).ok_or_else(inside)?,
             end_line: map.bytes(192, 64).ok_or_else(inside)?,
             records: map.bytes(RING_HEAD_LEN, u64::from(slots) * DESCRIPTOR_LEN).ok_or_else(inside)?,
-        })
+        };
+        Ok((ring, fd))
     }
 
     /// The ring's name.
     pub fn id(&self) -> RingId {
         RingId { session: self.session.number(), slot: self.slot }
-    }
-
-    /// The ring's descriptor, to be sent with ATTACHED.
-    pub fn fd(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.fd)
     }
 
     /// The session it belongs to.

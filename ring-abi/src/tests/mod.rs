@@ -48,17 +48,17 @@ impl Rig {
     }
 
     pub(crate) fn attach(&mut self, slot: u32, join: &Join) -> Tap {
-        let ring = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
-        let (id, fd) = (ring.id(), ring.fd());
+        let (ring, fd) = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
+        let id = ring.id();
         let joined = self.producer.attach(ring, self.now());
         self.open(id, &fd, joined, join)
     }
 
     /// A reader that nobody feeds: the test pushes its records.
     pub(crate) fn hand_made(&self, slot: u32, join: &Join) -> (Tap, ReaderRing) {
-        let ring = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
+        let (ring, fd) = ReaderRing::create(1, 0xe90c, join, &self.session, slot).unwrap();
         let joined = Joined { resumed: false, first_seq: 1, last_seq: 0 };
-        (self.open(ring.id(), &ring.fd(), joined, join), ring)
+        (self.open(ring.id(), &fd, joined, join), ring)
     }
 
     /// Sessions that were written for since the last call, once a reader.
@@ -68,7 +68,7 @@ impl Rig {
         count
     }
 
-    fn open(&self, id: RingId, ring_fd: &Arc<OwnedFd>, joined: Joined, join: &Join) -> Tap {
+    fn open(&self, id: RingId, ring_fd: &OwnedFd, joined: Joined, join: &Join) -> Tap {
         let fds = [duplicate(&self.producer.fd()), duplicate(ring_fd)];
         let slot = id.slot;
         let attached = Attached {
@@ -133,6 +133,6 @@ pub(crate) fn payload(seq: u64, len: usize) -> Vec<u8> {
     word.iter().copied().cycle().take(len).collect()
 }
 
-fn duplicate(fd: &Arc<OwnedFd>) -> OwnedFd {
+fn duplicate(fd: &OwnedFd) -> OwnedFd {
     fd.as_fd().try_clone_to_owned().unwrap()
 }

@@ -16,13 +16,9 @@ use crate::segment::{OpenError, Segment, open_read_only};
 fn read_only_descriptors() -> Vec<OwnedFd> {
     let rig = Rig::new(1 << 16, 64);
     let join = Join::new(Class::Live, From::Live);
-    let ring = ReaderRing::create(1, 2, &join, &rig.session, 0).unwrap();
+    let (_ring, ring_fd) = ReaderRing::create(1, 2, &join, &rig.session, 0).unwrap();
     let [session, _] = rig.session.fds().map(|fd| fd.try_clone_to_owned().unwrap());
-    vec![
-        rig.producer.fd().as_fd().try_clone_to_owned().unwrap(),
-        ring.fd().as_fd().try_clone_to_owned().unwrap(),
-        session,
-    ]
+    vec![rig.producer.fd().as_fd().try_clone_to_owned().unwrap(), ring_fd, session]
 }
 
 #[test]

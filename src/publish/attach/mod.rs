@@ -89,7 +89,7 @@ impl PendingAttach {
     ///
     /// # Errors
     /// What the system says; the answer is then [`Completion::Refused`].
-    pub fn make_ring(&self, stream: StreamUid, epoch: u64) -> std::io::Result<ReaderRing> {
+    pub fn make_ring(&self, stream: StreamUid, epoch: u64) -> std::io::Result<(ReaderRing, OwnedFd)> {
         ReaderRing::create(stream.0, epoch, &self.join, &self.session, self.ring.slot)
     }
 }
@@ -110,7 +110,7 @@ pub enum Completion {
         /// `Publisher::fd`.
         stream_fd: Arc<OwnedFd>,
         /// `ReaderRing::fd`.
-        ring_fd: Arc<OwnedFd>,
+        ring_fd: OwnedFd,
     },
     /// The reader does not get the stream.
     Refused {

@@ -35,7 +35,7 @@ fn a_reader_whose_attach_panics_is_answered_and_its_ring_is_gone() {
     let (mut world, mut stream) = started();
     let session = Session::create(1, 1, 1).unwrap();
     for is_taken_in in [false, true] {
-        let ring = Box::new(ReaderRing::create(1, 1, &Join::default(), &session, 0).unwrap());
+        let ring = Box::new(ReaderRing::create(1, 1, &Join::default(), &session, 0).unwrap().0);
         let id = ring.id();
         let attach = |publisher: &mut Publisher, ring| {
             if is_taken_in {

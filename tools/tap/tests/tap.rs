@@ -205,11 +205,10 @@ fn answer(socket: &OwnedFd, connection: &mut Connection, producer: &mut Producer
         }
         Request::Attach { slot, attach } if attach.stream.as_str() == "cam" => {
             let session = connection.session().expect("HELLO came first").clone();
-            let ring = ReaderRing::create(1, EPOCH, &attach.join, &session, slot).unwrap();
-            let fds = [producer.fd(), ring.fd()];
+            let (ring, ring_fd) = ReaderRing::create(1, EPOCH, &attach.join, &session, slot).unwrap();
             let joined = producer.attach(ring, mono_ns());
             let packet = connection.attached(slot, 1, EPOCH, joined).unwrap();
-            send(socket, packet.as_bytes(), &[fds[0].as_fd(), fds[1].as_fd()], true).unwrap();
+            send(socket, packet.as_bytes(), &[producer.fd().as_fd(), ring_fd.as_fd()], true).unwrap();
         }
         Request::Attach { slot, .. } => {
             let code = RefusalCode::UnknownStream;
