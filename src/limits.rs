@@ -98,6 +98,13 @@ pub const COMMAND_QUEUE_LEN: usize = 1024;
 /// Events that may wait for the control thread, per shard.
 pub const EVENT_QUEUE_LEN: usize = 4096;
 
+// Memory ---------------------------------------------------------------------------------------------------
+
+/// Bytes of the available memory that streams leave alone, at least: the daemon's own heap, readers' rings, callers.
+pub const MEMORY_RESERVE_MIN: u64 = 64 * 1024 * 1024;
+/// The part of the available memory that streams leave alone, at least: one in so many.
+pub const MEMORY_RESERVE_DIVISOR: u64 = 8;
+
 // Control --------------------------------------------------------------------------------------------------
 
 /// Bytes of one request.

@@ -12,6 +12,7 @@
 
 mod api;
 mod attach;
+mod budget;
 mod engine;
 mod error;
 mod feed;

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 use vms_proto::v1;
 
 use super::attach::Attachments;
+use super::budget::Budget;
 use super::engine::{self, Engine};
 use super::error::ApiError;
 use super::feed::Watch;
@@ -21,7 +22,6 @@ use super::spec::StreamSpec;
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
-use crate::limits::STREAMS_MAX;
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Publisher, RefusalCode};
 use crate::shard::Event;
@@ -49,6 +49,7 @@ pub(crate) struct Plane {
     registry: Registry,
     engine: Engine,
     attachments: Attachments,
+    budget: Budget,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -91,17 +92,19 @@ pub(crate) struct Facts {
     pub(crate) shards: usize,
     /// Their back end.
     pub(crate) io_backend: &'static str,
+    /// Bytes that the streams' memory may take.
+    pub(crate) stream_memory_max: u64,
     /// When this daemon started.
     pub(crate) start: UnixNanos,
 }
 
 impl SharedPlane {
-    /// An empty registry before `engine`; readers come through `door`.
-    pub(crate) fn new(engine: Engine, door: Handle) -> Self {
+    /// An empty registry before `engine`, whose streams keep within `budget`; readers come through `door`.
+    pub(crate) fn new(engine: Engine, door: Handle, budget: Budget) -> Self {
         let start = clock::now().wall;
         let registry = Registry::new(start);
         let attachments = Attachments::new(door);
-        let plane = Plane { registry, engine, attachments, next_uid: 1, draining: false, start };
+        let plane = Plane { registry, engine, attachments, budget, next_uid: 1, draining: false, start };
         Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups: Arc::default() }
     }
 
@@ -160,9 +163,7 @@ impl Plane {
             return Ok(Found::Same(Box::new(stream)));
         }
         // Counted at the engine: a stream that is being torn down holds its memory until the camera has said goodbye.
-        if self.engine.live() >= STREAMS_MAX {
-            return Err(ApiError::StreamLimit { limit: STREAMS_MAX });
-        }
+        self.budget.one_more(self.engine.live())?;
         let uid = StreamUid(self.next_uid);
         self.next_uid += 1;
         Ok(Found::Free(uid))
@@ -221,6 +222,7 @@ impl Plane {
             revision: self.registry.revision(),
             shards: self.engine.shards(),
             io_backend: self.engine.io_backend(),
+            stream_memory_max: self.budget.bytes_max(),
             start: self.start,
         }
     }

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
+use super::budget::Budget;
 use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, ListenError};
 use super::plane::SharedPlane;
@@ -88,7 +89,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
-    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?);
+    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine());
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
     for (shard, bell) in bells.into_iter().enumerate() {
