@@ -133,6 +133,8 @@ pub const LABEL_VALUE_LEN_MAX: usize = 256;
 pub const CREDENTIAL_LEN_MAX: usize = 256;
 /// Bytes of the text that explains a state.
 pub const DETAIL_LEN_MAX: usize = 1024;
+/// Segments made at once, each on a thread of its own: the kernel clears their pages, milliseconds each.
+pub const SEGMENTS_MADE_MAX: usize = 4;
 /// Host names looked up at once; a dead name server holds each look-up for seconds.
 pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.

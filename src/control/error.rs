@@ -96,7 +96,7 @@ pub(crate) enum ApiError {
     /// The watcher did not read.
     #[error("the events were not read fast enough: watch again from revision 0")]
     SlowWatcher,
-    /// A shard's command queue is full.
+    /// A shard's command queue is full, or a stream's memory was not made in time.
     #[error("the daemon is busy: try again")]
     Overloaded,
     /// The daemon is stopping.

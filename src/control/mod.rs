@@ -22,6 +22,7 @@ mod rates;
 mod registry;
 mod resolve;
 mod serve;
+mod setups;
 mod show;
 mod spec;
 
