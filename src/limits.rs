@@ -98,6 +98,13 @@ pub const COMMAND_QUEUE_LEN: usize = 1024;
 /// Events that may wait for the control thread, per shard.
 pub const EVENT_QUEUE_LEN: usize = 4096;
 
+// Memory ---------------------------------------------------------------------------------------------------
+
+/// Bytes of the available memory that streams leave alone, at least: the daemon's own heap, readers' rings, callers.
+pub const MEMORY_RESERVE_MIN: u64 = 64 * 1024 * 1024;
+/// The part of the available memory that streams leave alone, at least: one in so many.
+pub const MEMORY_RESERVE_DIVISOR: u64 = 8;
+
 // Control --------------------------------------------------------------------------------------------------
 
 /// Bytes of one request.
@@ -126,6 +133,8 @@ pub const LABEL_VALUE_LEN_MAX: usize = 256;
 pub const CREDENTIAL_LEN_MAX: usize = 256;
 /// Bytes of the text that explains a state.
 pub const DETAIL_LEN_MAX: usize = 1024;
+/// Segments made at once, each on a thread of its own: the kernel clears their pages, milliseconds each.
+pub const SEGMENTS_MADE_MAX: usize = 4;
 /// Host names looked up at once; a dead name server holds each look-up for seconds.
 pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.

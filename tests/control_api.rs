@@ -8,9 +8,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 
 use support::{Lab, Process, SOON, Tap, assert_flawless};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt;
 use vms_proto::v1;
 use vms_proto::v1::media_control_client::MediaControlClient;
@@ -92,6 +93,42 @@ async fn every_refusal_has_its_code_and_reason() {
     let output = lab.ctl(&["setup", "a", NOBODY, "--transport", "udp"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && text.contains("UDP is not available yet"), "{text}");
+}
+
+/// Ids that are set up at the same time, each by two callers: no more calls than one connection may have in flight.
+const TOGETHER: usize = 48;
+
+#[tokio::test]
+async fn streams_that_are_set_up_at_the_same_time_are_all_made_and_each_once() {
+    let lab = Lab::new("together");
+    let _daemon = lab.daemon(&[]);
+    let mut client = connect(&lab).await;
+    let info = client.get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
+    let limits = info.limits.unwrap();
+    assert!(limits.stream_memory_bytes_max > limits.unit_bytes_max * TOGETHER as u64, "{limits:?}");
+    let ids: Vec<String> = (0..TOGETHER).map(|number| format!("cam{number:02}")).collect();
+
+    let mut calls: JoinSet<_> = ids.iter().chain(&ids).map(|id| ask_for(&client, id)).collect();
+    let (mut created, mut found) = (Vec::new(), Vec::new());
+    while let Some(call) = timeout(SOON, calls.join_next()).await.unwrap() {
+        let answer = call.unwrap().unwrap().into_inner();
+        if answer.created { &mut created } else { &mut found }.push(answer.stream.unwrap().stream_id);
+    }
+    created.sort();
+    found.sort();
+    assert_eq!((&created, &found), (&ids, &ids), "of two calls one creates");
+    assert_eq!(list(&mut client, 0).await, ids);
+
+    // Callers that go away: what they began is given up or is there, and the next caller gets the stream either way.
+    let guests: Vec<String> = (0..TOGETHER).map(|number| format!("guest{number:02}")).collect();
+    let mut gone: JoinSet<_> = guests.iter().map(|id| ask_for(&client, id)).collect();
+    assert!(gone.join_next().await.unwrap().unwrap().is_ok(), "the others are on their way");
+    gone.shutdown().await;
+    let mut calls: JoinSet<_> = guests.iter().map(|id| ask_for(&client, id)).collect();
+    while let Some(call) = timeout(SOON, calls.join_next()).await.unwrap() {
+        assert!(call.unwrap().is_ok());
+    }
+    assert_eq!(list(&mut client, 0).await, [ids, guests].concat());
 }
 
 #[tokio::test]
@@ -239,6 +276,16 @@ fn endpoint(lab: &Lab) -> Endpoint {
 
 async fn connect(lab: &Lab) -> Client {
     MediaControlClient::new(endpoint(lab).connect().await.unwrap())
+}
+
+/// A set-up of its own, whoever else is at it.
+fn ask_for(
+    client: &Client,
+    id: &str,
+) -> impl Future<Output = Result<Response<v1::SetupStreamResponse>, Status>> + use<> {
+    let mut client = client.clone();
+    let request = v1::SetupStreamRequest { id: id.to_owned(), url: NOBODY.to_owned(), spec: None };
+    async move { client.setup_stream(request).await }
 }
 
 async fn set_up(client: &mut Client, id: &str) {

@@ -117,6 +117,7 @@ impl MediaControl for Api {
                 streams_max: number(STREAMS_MAX),
                 unit_bytes_max: UNIT_LEN_MAX as u64,
                 watchers_max: number(WATCHERS_MAX),
+                stream_memory_bytes_max: facts.stream_memory_max,
             }),
             ring_abi_version: format!("{ABI_MAJOR}.{ABI_MINOR}"),
             ring_socket: self.ring_socket.display().to_string(),

@@ -72,6 +72,21 @@ pub(crate) enum ApiError {
         /// What the kernel said.
         why: String,
     },
+    /// One more arena is more than the streams may take.
+    #[error(
+        "no memory for one more stream: it takes {} MiB, and the {streams} there are leave less than that of the {} MiB \
+         that streams may take here: tear one down, or give the machine or the container more memory and start the \
+         daemon again",
+        mebibytes(*segment_len), mebibytes(*bytes_max)
+    )]
+    MemoryBudget {
+        /// Streams that hold memory.
+        streams: usize,
+        /// Bytes that one takes.
+        segment_len: u64,
+        /// Bytes that all may take.
+        bytes_max: u64,
+    },
     /// Too many watches.
     #[error("at most {limit} watches may be open: close one")]
     WatcherLimit {
@@ -81,7 +96,7 @@ pub(crate) enum ApiError {
     /// The watcher did not read.
     #[error("the events were not read fast enough: watch again from revision 0")]
     SlowWatcher,
-    /// A shard's command queue is full.
+    /// A shard's command queue is full, or a stream's memory was not made in time.
     #[error("the daemon is busy: try again")]
     Overloaded,
     /// The daemon is stopping.
@@ -101,7 +116,7 @@ impl ApiError {
             Self::NotFound { .. } => "STREAM_NOT_FOUND",
             Self::SpecConflict { .. } => "STREAM_SPEC_CONFLICT",
             Self::StreamLimit { .. } => "STREAM_LIMIT",
-            Self::MemoryLimit { .. } => "MEMORY_LIMIT",
+            Self::MemoryLimit { .. } | Self::MemoryBudget { .. } => "MEMORY_LIMIT",
             Self::WatcherLimit { .. } => "WATCHER_LIMIT",
             Self::SlowWatcher => "SLOW_WATCHER",
             Self::Overloaded => "OVERLOADED",
@@ -120,6 +135,7 @@ impl ApiError {
             Self::SpecConflict { .. } => Code::AlreadyExists,
             Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
+            | Self::MemoryBudget { .. }
             | Self::WatcherLimit { .. }
             | Self::SlowWatcher => Code::ResourceExhausted,
             Self::Overloaded | Self::Draining => Code::Unavailable,
@@ -137,6 +153,7 @@ impl ApiError {
             | Self::SpecConflict { .. }
             | Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
+            | Self::MemoryBudget { .. }
             | Self::WatcherLimit { .. }
             | Self::SlowWatcher
             | Self::Overloaded
@@ -154,6 +171,7 @@ impl ApiError {
                 pairs
             }
             Self::StreamLimit { limit } | Self::WatcherLimit { limit } => pair("limit", limit.to_string()),
+            Self::MemoryBudget { bytes_max, .. } => pair("limit_bytes", bytes_max.to_string()),
             Self::InvalidStreamId
             | Self::InvalidUrl { .. }
             | Self::UnsupportedScheme
@@ -182,6 +200,12 @@ impl From<ApiError> for Status {
         }
         Self::with_error_details(error.code(), message, details)
     }
+}
+
+/// For people, to a tenth.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

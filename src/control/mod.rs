@@ -12,6 +12,7 @@
 
 mod api;
 mod attach;
+mod budget;
 mod engine;
 mod error;
 mod feed;
@@ -21,6 +22,7 @@ mod rates;
 mod registry;
 mod resolve;
 mod serve;
+mod setups;
 mod show;
 mod spec;
 

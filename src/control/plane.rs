@@ -5,43 +5,49 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
 use tracing::{debug, info, warn};
 use vms_proto::v1;
 
 use super::attach::Attachments;
+use super::budget::Budget;
 use super::engine::{self, Engine};
 use super::error::ApiError;
 use super::feed::Watch;
 use super::registry::{Change, Page, Place, Registry};
+use super::setups::{self, Claim, Gone, Setups};
 use super::show;
 use super::spec::StreamSpec;
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
-use crate::limits::STREAMS_MAX;
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Publisher, RefusalCode};
 use crate::shard::Event;
 use crate::time::UnixNanos;
+
+/// How long a set-up may wait for its memory. Then it is given up, and the caller is told to come again.
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The state behind its lock.
 #[derive(Clone)]
 pub(crate) struct SharedPlane {
     plane: Arc<Mutex<Plane>>,
     idle: Arc<Notify>,
-    /// Held while a stream is set up: what was found before its memory was made still holds after.
-    setups: Arc<tokio::sync::Mutex<()>>,
+    /// The plane's own, to be waited for without its lock.
+    setups: Setups,
 }
 
 /// What a request to set a stream up found.
 enum Found {
     /// The same stream.
     Same(Box<v1::Stream>),
-    /// Nothing. This is the new stream's incarnation.
-    Free(StreamUid),
+    /// Nothing, and the id is being set up.
+    Busy,
+    /// Nothing. This is the new stream's incarnation, and its right to the id.
+    Free(StreamUid, Claim),
 }
 
 /// Registry, engine and readers.
@@ -49,6 +55,8 @@ pub(crate) struct Plane {
     registry: Registry,
     engine: Engine,
     attachments: Attachments,
+    budget: Budget,
+    setups: Setups,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -68,12 +76,12 @@ pub(crate) struct Lookup {
 }
 
 /// What came of a batch of events.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Batch {
     /// Names to look up.
     pub(crate) lookups: Vec<Lookup>,
-    /// What is left of streams that are gone, to be dropped on another thread: freeing an arena takes milliseconds.
-    pub(crate) gone: Vec<Publisher>,
+    /// What is left of streams that are gone, to be dropped on another thread.
+    pub(crate) gone: Vec<Gone>,
     /// Whether there may be more events.
     pub(crate) more: bool,
     /// The shard's thread has ended.
@@ -91,33 +99,49 @@ pub(crate) struct Facts {
     pub(crate) shards: usize,
     /// Their back end.
     pub(crate) io_backend: &'static str,
+    /// Bytes that the streams' memory may take.
+    pub(crate) stream_memory_max: u64,
     /// When this daemon started.
     pub(crate) start: UnixNanos,
 }
 
 impl SharedPlane {
-    /// An empty registry before `engine`; readers come through `door`.
-    pub(crate) fn new(engine: Engine, door: Handle) -> Self {
+    /// An empty registry before `engine`, whose streams keep within `budget`; readers come through `door`.
+    pub(crate) fn new(engine: Engine, door: Handle, budget: Budget) -> Self {
         let start = clock::now().wall;
         let registry = Registry::new(start);
         let attachments = Attachments::new(door);
-        let plane = Plane { registry, engine, attachments, next_uid: 1, draining: false, start };
-        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups: Arc::default() }
+        let setups = Setups::new();
+        let own = setups.clone();
+        let plane =
+            Plane { registry, engine, attachments, budget, setups: own, next_uid: 1, draining: false, start };
+        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups }
     }
 
     /// Registers and starts a stream; the flag tells whether it is new.
     ///
-    /// One after the other, in the order of the calls: of two calls with one id the second finds what the first
-    /// made. A caller that goes away before its stream is registered leaves nothing behind.
+    /// Of two calls with one id the second finds what the first made. A caller that goes away before its stream is
+    /// registered, or that waited too long, leaves nothing behind.
+    ///
+    /// # Errors
+    /// `Overloaded` after [`SETUP_TIMEOUT`]; else what [`ApiError`] says.
     pub(crate) async fn setup(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
-        let _turn = self.setups.lock().await;
-        let uid = match self.lock().find(&id, &spec)? {
-            Found::Same(stream) => return Ok((*stream, false)),
-            Found::Free(uid) => uid,
+        setups::in_time(SETUP_TIMEOUT, self.set_up(id, spec)).await
+    }
+
+    async fn set_up(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
+        let (uid, claim) = loop {
+            let ended = self.setups.ended();
+            let found = self.lock().find(&id, &spec)?;
+            match found {
+                Found::Same(stream) => return Ok((*stream, false)),
+                Found::Busy => ended.await,
+                Found::Free(uid, claim) => break (uid, claim),
+            }
         };
-        let made = spawn_blocking(move || engine::make_publisher(uid)).await;
-        let publisher = made.map_err(|error| ApiError::MemoryLimit { why: error.to_string() })??;
-        let stream = self.lock().setup(uid, id, spec, publisher)?;
+        let made = claim.make(move || engine::make_publisher(uid)).await;
+        let (publisher, _claim) = made.map_err(|why| ApiError::MemoryLimit { why })?;
+        let stream = self.lock().setup(uid, id, spec, publisher?)?;
         Ok((stream, true))
     }
 
@@ -151,7 +175,7 @@ impl SharedPlane {
 }
 
 impl Plane {
-    /// Looks whether a stream may be set up.
+    /// Looks whether a stream may be set up, and claims its id and room for it if so.
     fn find(&mut self, id: &StreamId, spec: &StreamSpec) -> Result<Found, ApiError> {
         if self.draining {
             return Err(ApiError::Draining);
@@ -160,12 +184,12 @@ impl Plane {
             return Ok(Found::Same(Box::new(stream)));
         }
         // Counted at the engine: a stream that is being torn down holds its memory until the camera has said goodbye.
-        if self.engine.live() >= STREAMS_MAX {
-            return Err(ApiError::StreamLimit { limit: STREAMS_MAX });
-        }
+        let others = self.engine.live() + self.setups.rooms();
+        let Some(claim) = self.setups.claim(id) else { return Ok(Found::Busy) };
+        self.budget.one_more(others)?;
         let uid = StreamUid(self.next_uid);
         self.next_uid += 1;
-        Ok(Found::Free(uid))
+        Ok(Found::Free(uid, claim))
     }
 
     /// Registers and starts a stream whose id is free.
@@ -221,6 +245,7 @@ impl Plane {
             revision: self.registry.revision(),
             shards: self.engine.shards(),
             io_backend: self.engine.io_backend(),
+            stream_memory_max: self.budget.bytes_max(),
             start: self.start,
         }
     }
@@ -292,7 +317,7 @@ impl Plane {
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Removed { uid: _, publisher } => batch.gone.push(*publisher),
+            Event::Removed { uid: _, publisher } => batch.gone.push(self.setups.leave(*publisher)),
         }
     }
 

@@ -16,12 +16,15 @@ use tracing::{error, info, warn};
 use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
+use super::budget::Budget;
 use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, ListenError};
-use super::plane::SharedPlane;
+use super::plane::{SETUP_TIMEOUT, SharedPlane};
 use super::resolve::Resolver;
 use crate::config::{Config, Listen};
-use crate::limits::{CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX};
+use crate::limits::{
+    CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX, SEGMENTS_MADE_MAX,
+};
 use crate::publish::attach::{self, Listener};
 use crate::socket_path::{Claim, ClaimError};
 
@@ -29,10 +32,11 @@ use crate::socket_path::{Claim, ClaimError};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long open calls have to end after that.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a handler may take: a new stream waits for those that came before it, milliseconds each.
+/// How long a handler may take. None comes near: only that of a new stream waits, and that gives up before, with a reason.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Look-ups, and one more that makes and frees the memory of streams: dead name servers must not hold that up.
-const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + 1;
+const _: () = assert!(SETUP_TIMEOUT.as_millis() < CALL_TIMEOUT.as_millis());
+/// Look-ups, those that make the memory of streams, and one more that frees it: dead name servers must not hold that up.
+const BLOCKING_THREADS_MAX: usize = LOOKUPS_MAX + SEGMENTS_MADE_MAX + 1;
 /// When a caller that could not be accepted (no descriptors) is tried again. It stays in the queue and keeps the listening
 /// socket readable, so without a pause the control thread would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
@@ -88,7 +92,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
-    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?);
+    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine());
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
     for (shard, bell) in bells.into_iter().enumerate() {

@@ -86,6 +86,11 @@ impl Publisher {
         })
     }
 
+    /// Bytes of the segment that [`Self::create`] makes; `None` when it would refuse the arena's length.
+    pub fn segment_len(arena_len: usize) -> Option<u64> {
+        Producer::segment_len(&[TrackSpec::video(arena_len as u64)])
+    }
+
     /// The stream.
     pub fn uid(&self) -> StreamUid {
         StreamUid(self.producer.uid())

@@ -137,6 +137,11 @@ impl Producer {
         })
     }
 
+    /// Bytes of the segment that [`Self::create`] makes of the same tracks; `None` when it would refuse them.
+    pub fn segment_len(tracks: &[TrackSpec]) -> Option<u64> {
+        plan(tracks).map(|(_, size)| size)
+    }
+
     /// The daemon's number of the stream.
     pub fn uid(&self) -> u64 {
         self.uid

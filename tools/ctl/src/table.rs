@@ -88,6 +88,7 @@ pub(crate) fn info(info: &Info) -> String {
         ("Started", info.start_time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
         ("Shards", format!("{}, io by {}", info.shards, info.io_backend)),
         ("Streams", format!("{} of at most {}", info.streams, info.streams_max)),
+        ("Stream memory", format!("at most {} MiB", info.stream_memory_bytes_max >> 20)),
         ("Ring socket", info.ring_socket.clone()),
         ("Ring ABI", or_dash(info.ring_abi_version.clone())),
         ("Largest unit", format!("{} bytes", info.unit_bytes_max)),
