@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
 use rustix::process::Pid;
@@ -93,6 +93,14 @@ fn hosts_that_are_no_camera_are_named() {
     check(&watch.wait_for_state("web", "backoff"), "not_rtsp", "check the port");
     server.join().unwrap();
 
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let server =
+        std::thread::spawn(move || answer_with_a_redirect(&elsewhere, "http://127.0.0.1/stream.mp4"));
+    lab.setup("elsewhere", &format!("rtsp://{address}/stream"));
+    check(&watch.wait_for_state("elsewhere", "unsupported"), "unsupported_transport", "scheme http");
+    server.join().unwrap();
+
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     lab.setup("silent", &format!("rtsp://{}/stream", silent.local_addr().unwrap()));
     check(&watch.wait_for_state("silent", "backoff"), "reply_timeout", "did not answer");
@@ -130,6 +138,15 @@ fn answer_as_a_web_server(listener: &TcpListener) {
     let page = "<html><body>It works!</body></html>";
     let _ = write!(client, "HTTP/1.1 400 Bad Request\r\nContent-Length: {}\r\n\r\n{page}", page.len());
     let _ = client.read(&mut request);
+}
+
+/// The address of a camera's web page where that of its stream belongs: what some answer while they upgrade.
+fn answer_with_a_redirect(listener: &TcpListener, location: &str) {
+    let (client, _) = listener.accept().unwrap();
+    let mut lines = BufReader::new(&client).lines().map_while(Result::ok);
+    while let Some(sequence) = lines.find_map(|line| line.strip_prefix("CSeq: ").map(str::to_owned)) {
+        let _ = write!(&client, "RTSP/1.0 302 Found\r\nCSeq: {sequence}\r\nLocation: {location}\r\n\r\n");
+    }
 }
 
 /// Private memory: `RssAnon` of `/proc/PID/status`, which leaves shared segments and files out.

@@ -6,7 +6,7 @@
 use super::policy::{Policy, Wait};
 use super::state::{Reason, State};
 use crate::limits::UNIT_LEN_MAX;
-use crate::rtsp::{CameraUrl, FramerError, SessionError};
+use crate::rtsp::{CameraUrl, FramerError, SessionError, UrlError};
 
 /// Why a TCP connection did not come up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,10 +226,12 @@ const fn session_reason(error: &SessionError) -> Reason {
         SessionError::SessionLimit => Reason::SessionLimit,
         SessionError::ServiceUnavailable => Reason::ServiceUnavailable,
         SessionError::RequestRefused { .. } => Reason::RequestRefused,
+        SessionError::RedirectRefused { why: UrlError::UnsupportedScheme { .. } }
+        | SessionError::TransportRefused => Reason::UnsupportedTransport,
+        SessionError::RedirectRefused { .. } => Reason::RequestRefused,
         SessionError::NoVideo => Reason::NoVideo,
         SessionError::UnsupportedCodec { .. } => Reason::UnsupportedCodec,
         SessionError::BadSdp { .. } => Reason::BadSdp,
-        SessionError::TransportRefused => Reason::UnsupportedTransport,
         SessionError::ProtocolError { .. } => Reason::NotRtsp,
     }
 }
@@ -270,6 +272,9 @@ fn session_words(error: &SessionError, url: &CameraUrl, policy: &Policy) -> Stri
         }
         SessionError::RequestRefused { method, status } => {
             format!("the camera answered {method} with {status}: check the URL and the camera's RTSP settings")
+        }
+        SessionError::RedirectRefused { why } => {
+            format!("the camera redirects to an address that cannot be followed ({why}): set the rtsp URL of its stream")
         }
         SessionError::NoVideo => {
             format!("the stream at {url} has no video: check that the URL is that of a video stream")

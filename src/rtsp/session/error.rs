@@ -2,6 +2,7 @@
 
 use super::Method;
 use crate::rtsp::sdp::SdpError;
+use crate::rtsp::url::UrlError;
 
 /// Why a session failed. The connection is of no further use; what to do next is the caller's decision, and
 /// the variants are cut by it: wait and retry, tell the operator, or both.
@@ -43,6 +44,12 @@ pub enum SessionError {
         method: Method,
         /// Its status code.
         status: u16,
+    },
+    /// the camera redirects to what is no camera's URL: {why}
+    #[error("the camera redirects to what is no camera's URL: {why}")]
+    RedirectRefused {
+        /// What is wrong with it.
+        why: UrlError,
     },
     /// the camera offers no video
     #[error("the camera offers no video")]

@@ -6,7 +6,7 @@ use crate::rtsp::auth::AuthError;
 use crate::rtsp::control::ControlUris;
 use crate::rtsp::message::Response;
 use crate::rtsp::sdp::{self, NoVideo};
-use crate::rtsp::url::{CameraUrl, Scheme};
+use crate::rtsp::url::{CameraUrl, Scheme, UrlError};
 use crate::time::Mono;
 
 impl Session {
@@ -138,8 +138,9 @@ impl Session {
                 }
                 Err(AuthError::Unsupported) => SessionError::AuthUnsupported,
             },
-            300..=399 => match response.headers.first("Location").and_then(|to| self.redirect(to)) {
-                Some(redirect) => return self.finish(redirect),
+            300..=399 => match response.headers.first("Location").map(|to| self.redirect(to)) {
+                Some(Ok(redirect)) => return self.finish(redirect),
+                Some(Err(why)) => SessionError::RedirectRefused { why },
                 None => SessionError::RequestRefused { method, status },
             },
             403 => SessionError::Forbidden,
@@ -152,12 +153,12 @@ impl Session {
         self.fail(error);
     }
 
-    fn redirect(&self, location: &str) -> Option<SessionEvent> {
+    fn redirect(&self, location: &str) -> Result<SessionEvent, UrlError> {
         let text = if location.starts_with('/') { self.url.with_path(location) } else { location.to_owned() };
         // Credentials that a camera hands out are not ours to use.
-        let (url, _) = CameraUrl::parse(&text).ok()?;
+        let (url, _) = CameraUrl::parse(&text)?;
         let is_downgrade = (self.url.scheme(), url.scheme()) == (Scheme::Rtsps, Scheme::Rtsp);
         let keep_credentials = self.url.is_same_host(&url) && !is_downgrade;
-        Some(SessionEvent::Redirect { url, keep_credentials })
+        Ok(SessionEvent::Redirect { url, keep_credentials })
     }
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::rtsp::framer::{Event, Framer};
 use crate::rtsp::message::Response;
 use crate::rtsp::sdp::SdpError;
+use crate::rtsp::url::UrlError;
 
 const SDP: &str = "v=0\r\na=control:*\r\nm=audio 0 RTP/AVP 0\r\na=control:t0\r\n\
     m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t1\r\n";
@@ -197,7 +198,8 @@ fn row34_redirects_keep_the_credentials_on_the_same_host_only() {
     assert_eq!(redirect("rtsp://other/y"), to("rtsp://other/y", false));
     assert_eq!(redirect("rtsp://evil:evil@other/y"), to("rtsp://other/y", false));
     assert_eq!(redirect("/y"), to("rtsp://cam/y", true));
-    let refused = SessionError::RequestRefused { method: Method::Describe, status: 302 };
+    let refused =
+        SessionError::RedirectRefused { why: UrlError::UnsupportedScheme { scheme: "http".to_owned() } };
     assert_eq!(redirect("http://cam/y"), Some(SessionEvent::Failed(refused)));
 }
 
