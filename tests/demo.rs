@@ -54,8 +54,9 @@ fn a_wrong_argument_is_named() {
 fn start(lab: &Lab, arguments: &[&str]) -> Process {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let target = program("vms-media").parent().unwrap().parent().unwrap().to_owned();
-    let mut command = Command::new(root.join("tools/demo"));
-    command.arg("--dev").args(arguments);
+    // A shell that runs the tests in its background has them ignore SIGINT, and bash cannot trap what was ignored.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(root.join("tools/demo")).arg("--dev").args(arguments);
     command.env("TMPDIR", &lab.dir).env("CARGO_TARGET_DIR", target).process_group(0);
     Process::spawn("tools/demo", command)
 }
