@@ -1,6 +1,6 @@
 //! The record of one unit.
 
-use std::mem::{offset_of, size_of};
+use std::mem::size_of;
 
 use super::{halves, high, low, pair, split_halves};
 
@@ -173,20 +173,6 @@ impl Descriptor {
 pub const DESCRIPTOR_LEN: u64 = size_of::<Descriptor>() as u64;
 /// Words of an access-unit descriptor.
 pub const DESCRIPTOR_WORDS: usize = size_of::<Descriptor>() / 8;
-
-const _: () = {
-    assert!(
-        DESCRIPTOR_LEN == 128 && offset_of!(Descriptor, len) == 16 && offset_of!(Descriptor, flags) == 20
-    );
-    assert!(offset_of!(Descriptor, record_type) == 24 && offset_of!(Descriptor, config_id) == 28);
-    assert!(offset_of!(Descriptor, media_ticks) == 32 && offset_of!(Descriptor, pts_ns) == 40);
-    assert!(offset_of!(Descriptor, timeline) == 48 && offset_of!(Descriptor, key_seq) == 56);
-    assert!(offset_of!(Descriptor, recv_mono_ns) == 64 && offset_of!(Descriptor, pub_mono_ns) == 72);
-    assert!(offset_of!(Descriptor, wall_utc_ns) == 80 && offset_of!(Descriptor, wall_err_us) == 88);
-    assert!(offset_of!(Descriptor, clock_source) == 92 && offset_of!(Descriptor, rtp_ts) == 96);
-    assert!(offset_of!(Descriptor, first_rtp_seq) == 104 && offset_of!(Descriptor, nal_count) == 108);
-    assert!(offset_of!(Descriptor, nal_off) == 112 && offset_of!(Descriptor, filtered) == 120);
-};
 
 #[cfg(all(test, not(loom)))]
 mod tests {

@@ -1,11 +1,13 @@
 //! The bytes of every segment, as `SPEC.md` draws them. Pure: numbers, structs and their conversions.
 //!
-//! The `repr(C)` structs are drawings: offsets are taken from them by `offset_of!` and compared with the numbers of
-//! the specification at compile time. No value of these types is ever placed in shared memory; words are
+//! The `repr(C)` structs are drawings: offsets are taken from them by `offset_of!` and compared at compile time with
+//! `layout.toml`, the table of which the specification, the C header and the Python package are made, too (`table`). No value of these types is ever placed in shared memory; words are
 //! moved one by one through `map`.
 
 mod descriptor;
 mod segments;
+#[rustfmt::skip]
+mod table;
 
 pub use descriptor::{DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, Flags, RECORD_ACCESS_UNIT, RECORD_DATA};
 pub use segments::{
@@ -13,6 +15,9 @@ pub use segments::{
     STREAM_DIRECTORY_OFF, STREAM_STATE_OFF, STREAM_TRACKS_OFF, SegmentHeader, SessionHead, StreamDirectory,
     StreamStateLine, TrackEntry,
 };
+
+#[cfg(all(test, not(loom)))]
+pub(crate) use table::MESSAGE_SIZES;
 
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]
 compile_error!("the ring ABI is defined for little-endian 64-bit machines");
