@@ -151,14 +151,15 @@ impl Connection {
         }
     }
 
-    /// Opens the session; the packet goes out with [`Session::fds`].
+    /// Opens the session; the packet goes out with [`Session::fds`] and [`Session::notify_fd`].
     pub fn welcome(&mut self, session: Arc<Session>, daemon_epoch: u64, bell_interval_us: u32) -> Encoded {
         let slots = session.slots().min(SESSION_SLOTS_MAX);
         let request = self.hello_request.unwrap_or(0);
         self.slots = vec![Slot::Free; usize::try_from(slots).unwrap_or(0)];
+        let features = session.features();
         self.session = Some(session);
         let (major, minor) = (ABI_MAJOR, ABI_MINOR);
-        let welcome = Welcome { major, minor, slots, features: 0, daemon_epoch, bell_interval_us };
+        let welcome = Welcome { major, minor, slots, features, daemon_epoch, bell_interval_us };
         Message::Welcome(welcome).encode(request)
     }
 

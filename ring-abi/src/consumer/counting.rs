@@ -52,6 +52,11 @@ impl Counting {
         Self { counts, filtered: 0 }
     }
 
+    /// Counting in the ring that follows this one, which has ended: its `filtered` begins at 0.
+    pub(crate) fn in_next_ring(self) -> Self {
+        Self { filtered: 0, ..self }
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }

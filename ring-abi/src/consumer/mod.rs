@@ -7,6 +7,7 @@
 //! overwritten meanwhile is never given out. After warm-up nothing is allocated per unit.
 
 mod counting;
+mod notify;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -23,11 +24,14 @@ pub use stream::{Configuration, StreamStatus};
 use crate::client::Client;
 pub use crate::client::RequestError;
 use crate::cursor::{self, AtomicU32, Load, Ordering};
-use crate::handshake::{self, Attached, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
-use crate::join::Join;
-use crate::layout::{Descriptor, EndReason, HeaderError, RingState, SegmentHeader, SegmentKind};
+use crate::handshake::{self, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
+use crate::join::{From, Join};
+use crate::layout::{
+    Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RingState, SegmentHeader, SegmentKind,
+};
 use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
+use notify::{NotifyEnd, Woken};
 use stream::{Attachment, Taken, UnitBuffer};
 
 /// What the crate's own tests take hold of: an attachment without a socket.
@@ -52,6 +56,8 @@ pub struct Options {
     pub token: String,
     /// How long a request may take.
     pub timeout: Duration,
+    /// To wait on a descriptor ([`Reader::notify_fd`]) instead of the bell: for event loops.
+    pub notify: bool,
 }
 
 impl Default for Options {
@@ -62,6 +68,7 @@ impl Default for Options {
             bell_interval: Duration::ZERO,
             token: String::new(),
             timeout: Duration::from_secs(10),
+            notify: false,
         }
     }
 }
@@ -77,19 +84,19 @@ pub enum AttachError {
     Open(#[from] OpenError),
 }
 
-impl From<io::Error> for AttachError {
+impl std::convert::From<io::Error> for AttachError {
     fn from(error: io::Error) -> Self {
         Self::Request(error.into())
     }
 }
 
-impl From<HeaderError> for AttachError {
+impl std::convert::From<HeaderError> for AttachError {
     fn from(error: HeaderError) -> Self {
         Self::Open(error.into())
     }
 }
 
-/// Names an attached stream within its reader: the slot.
+/// Names an attached stream within its reader, as long as it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamKey(u32);
 
@@ -144,21 +151,29 @@ pub struct Reader {
     bell: Word<AtomicU32, ReadOnly>,
     state_gen: Word<AtomicU32, ReadOnly>,
     parked: Word<AtomicU32, ReadWrite>,
+    notify: Option<NotifyEnd>,
     session: Mapping<ReadOnly>,
     session_header: SegmentHeader,
     cursor: Mapping<ReadWrite>,
     cursor_header: SegmentHeader,
-    streams: BTreeMap<u32, Slot>,
+    streams: BTreeMap<u32, Attached>,
+    next_key: u32,
     buffer: UnitBuffer,
-    /// The slot that the next scan begins behind, so that no stream starves others.
+    /// The stream that the next scan begins behind, so that no stream starves others.
     turn: u32,
     /// `state_gen` when all rings' ends were last looked at.
     seen_gen: Option<u32>,
     alive: bool,
 }
 
+/// A stream and its place in the session.
 #[derive(Debug)]
-struct Slot {
+struct Attached {
+    slot: u32,
+    /// As the caller asked for it: asked again when the stream is rotated.
+    id: String,
+    join: Join,
+    epoch: u64,
     tail: Word<AtomicU32, ReadOnly>,
     attachment: Attachment,
     /// The ring's end must be looked at although its tail has not moved.
@@ -175,11 +190,16 @@ impl Reader {
         let mut hello = Hello::new(&options.name, options.slots);
         hello.token = Text::new(&options.token);
         hello.bell_interval_us = u32::try_from(options.bell_interval.as_micros()).unwrap_or(u32::MAX);
+        hello.features = if options.notify { FEATURE_NOTIFY_FD } else { 0 };
         let (answer, fds) = client.request(&Message::Hello(hello))?;
-        let (Message::Welcome(welcome), Ok([session, cursor])) = (answer, <[OwnedFd; 2]>::try_from(fds))
+        let mut fds = fds.into_iter();
+        let (Message::Welcome(welcome), Some(session), Some(cursor)) = (answer, fds.next(), fds.next())
         else {
             return Err(RequestError::Protocol.into());
         };
+        if welcome.major != hello.major || !(hello.minor_min..=hello.minor_max).contains(&welcome.minor) {
+            return Err(RequestError::Protocol.into());
+        }
         let (session, session_header) = open_read_only(&session, SegmentKind::Session)?;
         let (cursor, cursor_header) = open_cursor(&cursor)?;
         let word = |offset| session.word32(offset).ok_or(HeaderError::Table);
@@ -189,11 +209,13 @@ impl Reader {
             bell: word(128)?,
             state_gen: word(132)?,
             parked: cursor.word32(128).ok_or(HeaderError::Table)?,
+            notify: fds.next().map(NotifyEnd::new),
             session,
             session_header,
             cursor,
             cursor_header,
             streams: BTreeMap::new(),
+            next_key: 0,
             buffer: UnitBuffer::default(),
             turn: 0,
             seen_gen: None,
@@ -210,19 +232,32 @@ impl Reader {
     ///
     /// # Errors
     /// [`AttachError`]; nothing changed.
-    pub fn attach(&mut self, stream: &str, join: &Join) -> Result<(StreamKey, Attached), AttachError> {
+    pub fn attach(
+        &mut self,
+        stream: &str,
+        join: &Join,
+    ) -> Result<(StreamKey, handshake::Attached), AttachError> {
         if stream.len() > STREAM_ID_LEN_MAX {
             return Err(RequestError::Protocol.into());
         }
-        let request = handshake::Attach { stream: Text::new(stream), join: *join };
+        let (stream, answer) = self.open(stream, join)?;
+        let key = self.next_key;
+        self.next_key = key.wrapping_add(1);
+        self.streams.insert(key, stream);
+        Ok((StreamKey(key), answer))
+    }
+
+    /// Asks for a stream and maps what comes.
+    fn open(&mut self, id: &str, join: &Join) -> Result<(Attached, handshake::Attached), AttachError> {
+        let request = handshake::Attach { stream: Text::new(id), join: *join };
         let (answer, fds) = self.client.request(&Message::Attach(request))?;
-        let (Message::Attached(attached), Ok(fds)) = (answer, <[OwnedFd; 2]>::try_from(fds)) else {
+        let (Message::Attached(answer), Ok(fds)) = (answer, <[OwnedFd; 2]>::try_from(fds)) else {
             return Err(RequestError::Protocol.into());
         };
-        let slot = attached.slot;
+        let slot = answer.slot;
         let tail = self.session.word32(record(&self.session_header, slot)).ok_or(HeaderError::Table)?;
         let head = self.cursor.word64(record(&self.cursor_header, slot)).ok_or(HeaderError::Table)?;
-        let attachment = match Attachment::open(&attached, join, &fds, head) {
+        let attachment = match Attachment::open(&answer, join, &fds, head) {
             Ok(attachment) => attachment,
             Err(error) => {
                 // The producer holds a ring for us that we cannot read.
@@ -230,8 +265,8 @@ impl Reader {
                 return Err(error.into());
             }
         };
-        self.streams.insert(slot, Slot { tail, attachment, look: true });
-        Ok((StreamKey(slot), attached))
+        let (id, join, epoch) = (id.to_owned(), *join, answer.epoch);
+        Ok((Attached { slot, id, join, epoch, tail, attachment, look: true }, answer))
     }
 
     /// Detaches a stream, ended or not; what became of its units.
@@ -239,12 +274,34 @@ impl Reader {
     /// # Errors
     /// [`RequestError`] when the producer did not confirm; the stream is gone from this reader all the same.
     pub fn detach(&mut self, stream: StreamKey) -> Result<Option<Counts>, RequestError> {
-        let Some(slot) = self.streams.remove(&stream.0) else { return Ok(None) };
-        slot.attachment.clear_head();
-        match self.client.request(&Message::Detach { slot: stream.0 })? {
-            (Message::Detached { .. }, _) => Ok(Some(slot.attachment.counts())),
+        let Some(attached) = self.streams.remove(&stream.0) else { return Ok(None) };
+        self.leave(&attached)?;
+        Ok(Some(attached.attachment.counts()))
+    }
+
+    fn leave(&mut self, attached: &Attached) -> Result<(), RequestError> {
+        attached.attachment.clear_head();
+        match self.client.request(&Message::Detach { slot: attached.slot })? {
+            (Message::Detached { .. }, _) => Ok(()),
             _ => Err(RequestError::Protocol),
         }
+    }
+
+    /// The stream's ring ended because it was rotated: attaches again, right behind its last unit. False when that is refused, for
+    /// example because this reader's access was withdrawn.
+    fn follow(&mut self, key: u32) -> bool {
+        let Some(old) = self.streams.get(&key) else { return false };
+        let from = From::After { epoch: old.epoch, seq: old.attachment.final_seq() };
+        let (id, join) = (old.id.clone(), Join { from, ..old.join });
+        let Ok((mut new, _)) = self.open(&id, &join) else { return false };
+        if let Some(old) = self.streams.remove(&key) {
+            new.attachment.follow(&old.attachment);
+            new.join = old.join;
+            // If it is not confirmed the producer has gone, which is found next.
+            let _ = self.leave(&old);
+        }
+        self.streams.insert(key, new);
+        true
     }
 
     /// What happened next, waiting for it at most `timeout` (for ever when `None`).
@@ -252,7 +309,7 @@ impl Reader {
         let mut deadline = None;
         loop {
             let seen = cursor::observe_bell(&self.bell);
-            if let Some(found) = self.scan() {
+            if let Some(found) = self.find() {
                 return self.event(found);
             }
             if !self.alive {
@@ -265,15 +322,31 @@ impl Reader {
             if left.is_zero() {
                 return Event::Timeout;
             }
-            if !self.sleep(seen, left) {
-                self.alive = self.client.is_alive();
-            }
+            self.alive = match self.sleep(seen, left) {
+                Woken::Bell => true,
+                Woken::Gone => false,
+                Woken::Not => self.client.is_alive(),
+            };
         }
     }
 
     /// What happened next, if it did already.
+    ///
+    /// For an event loop: when [`Reader::notify_fd`] is readable, call this until it gives `None`. `None` also when the
+    /// producer has gone: the attach socket ([`AsFd`]) tells.
     pub fn try_next(&mut self) -> Option<Event<'_>> {
-        self.scan().map(|found| self.event(found))
+        let mut found = self.find();
+        if let (None, Some(notify)) = (&found, &self.notify) {
+            // Drained before the last look, so that what comes after it makes the descriptor readable again.
+            notify.drain();
+            found = self.find();
+        }
+        found.map(|found| self.event(found))
+    }
+
+    /// What an event loop waits on; `None` unless [`Options::notify`] was asked for and granted.
+    pub fn notify_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.notify.as_ref().map(AsFd::as_fd)
     }
 
     /// The parameter sets that the newest unit of a track referred to.
@@ -294,6 +367,16 @@ impl Reader {
     /// The attached streams.
     pub fn streams(&self) -> impl Iterator<Item = StreamKey> {
         self.streams.keys().copied().map(StreamKey)
+    }
+
+    /// What there is for the caller. A stream that was rotated is followed, which takes a request to the producer.
+    fn find(&mut self) -> Option<(u32, Taken)> {
+        loop {
+            match self.scan()? {
+                (key, Taken::Ended { state: RingState::Rotated, .. }) if self.follow(key) => {}
+                found => return Some(found),
+            }
+        }
     }
 
     /// Looks at each ready ring once, in turn, until one has something for the caller.
@@ -339,13 +422,16 @@ impl Reader {
         }
     }
 
-    /// Sleeps until the bell is rung, for at most `nap`; whether it was rung since `seen`.
-    fn sleep(&self, seen: u32, nap: Duration) -> bool {
+    /// Sleeps until the bell is rung, for at most `nap`.
+    fn sleep(&self, seen: u32, nap: Duration) -> Woken {
+        if let Some(notify) = &self.notify {
+            return notify.wait(nap);
+        }
         if cursor::park(&self.bell, &self.parked, seen) {
             self.bell.futex_wait(seen, nap);
         }
         cursor::unpark(&self.parked);
-        cursor::observe_bell(&self.bell) != seen
+        if cursor::observe_bell(&self.bell) == seen { Woken::Not } else { Woken::Bell }
     }
 }
 
@@ -361,7 +447,7 @@ fn monotonic() -> Duration {
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-impl Slot {
+impl Attached {
     /// The next unit or end of the ring, past records that are not for the caller.
     fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
         while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {

@@ -118,6 +118,8 @@ pub(crate) struct Attachment {
     awaits_key: bool,
     everything: bool,
     ended: bool,
+    /// Records withheld in the rings before this one.
+    filtered_before: u64,
 }
 
 impl Attachment {
@@ -160,7 +162,28 @@ impl Attachment {
             awaits_key: resumed_after.is_none() && !join.filters.everything,
             everything: join.filters.everything,
             ended: false,
+            filtered_before: 0,
         })
+    }
+
+    /// Goes on where `old` ended, whose stream was rotated into this one's segment: counts and configurations are those of one
+    /// attachment.
+    pub(crate) fn follow(&mut self, old: &Self) {
+        self.counting = old.counting.in_next_ring();
+        self.filtered_before = old.filtered_before + old.final_filtered();
+        self.awaits_key |= old.awaits_key;
+        for (track, before) in self.tracks.iter_mut().zip(&old.tracks) {
+            track.config.clone_from(&before.config);
+        }
+    }
+
+    /// The stream's newest unit when the ring ended.
+    pub(crate) fn final_seq(&self) -> u64 {
+        self.end_line.read_words::<2>(0).map_or(0, |[_, seq]| seq)
+    }
+
+    fn final_filtered(&self) -> u64 {
+        self.end_line.read_words::<3>(0).map_or(0, |[_, _, filtered]| filtered)
     }
 
     /// The low half of the head, to compare with `tails[slot]`.
@@ -231,7 +254,9 @@ impl Attachment {
         }
         self.ended = true;
         let [line, last_seq, filtered] = self.end_line.read_words(0).unwrap_or_default();
+        let lost = self.counting.counts().lost;
         self.counting.end(last_seq, filtered);
+        self.awaits_key |= self.counting.counts().lost > lost && !self.everything;
         Taken::Ended { state, reason: EndReason::from_word(high(line)) }
     }
 
@@ -257,7 +282,8 @@ impl Attachment {
         };
         self.awaits_key &= !is_video;
         self.counting.record(d.seq, d.filtered, Outcome::Accepted);
-        Taken::Unit { descriptor: d, lost, config_changed }
+        let descriptor = Descriptor { filtered: d.filtered.saturating_add(self.filtered_before), ..d };
+        Taken::Unit { descriptor, lost, config_changed }
     }
 
     fn drop_unit(&mut self, d: &Descriptor, outcome: Outcome) -> Taken {

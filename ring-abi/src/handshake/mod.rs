@@ -9,7 +9,7 @@ mod wire;
 pub use wire::Encoded;
 
 use crate::join::Join;
-use crate::layout::{ABI_MAJOR, ABI_MINOR};
+use crate::layout::{ABI_MAJOR, ABI_MINOR, FEATURE_NOTIFY_FD};
 
 /// Bytes a message may have.
 pub const MESSAGE_LEN_MAX: usize = 4096;
@@ -98,7 +98,7 @@ impl Hello {
     }
 }
 
-/// The answer to [`Hello`]. Descriptors: session, session cursor.
+/// The answer to [`Hello`]. Descriptors: session, session cursor; a third when [`FEATURE_NOTIFY_FD`] is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// Major version spoken.
@@ -267,6 +267,7 @@ impl Message {
     /// Descriptors that must come with the message.
     pub const fn fd_count(&self) -> usize {
         match self {
+            Self::Welcome(welcome) if welcome.features & FEATURE_NOTIFY_FD != 0 => 3,
             Self::Welcome(_) | Self::Attached(_) => 2,
             Self::Hello(_)
             | Self::Attach(_)

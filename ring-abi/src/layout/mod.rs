@@ -30,10 +30,8 @@ pub const ABI_MAJOR: u16 = 1;
 pub const ABI_MINOR: u16 = 0;
 /// Required feature bits that this crate understands.
 pub const FEATURES_KNOWN: u64 = 0;
-/// Optional feature bit of HELLO and WELCOME: the session may ask for a notify descriptor. Reserved, not offered yet.
+/// Optional feature bit of HELLO and WELCOME: the reader waits on a descriptor that comes with WELCOME.
 pub const FEATURE_NOTIFY_FD: u64 = 1 << 0;
-/// Optional feature bit of HELLO and WELCOME: rings may rotate. Reserved, not offered yet.
-pub const FEATURE_ROTATION: u64 = 1 << 1;
 
 /// Alignment of hot words of different writers, of units and of arenas within a page, in bytes.
 pub const LINE: u64 = 64;

@@ -2,7 +2,9 @@
 
 use crate::cursor::AtomicU32;
 use crate::cursor::{Load, Ordering, Store, fence};
-use crate::layout::{CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Codec, ConfigHeader, pair};
+use crate::layout::{
+    CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Codec, ConfigHeader, high, low, pair,
+};
 use crate::map::{Bytes, Mapping, ReadWrite, Word};
 
 /// Parameter sets and what they say.
@@ -67,6 +69,26 @@ impl ConfigTable {
         let at = self.slots.iter().position(|slot| slot.holds(configuration))?;
         self.current = Some(at);
         self.slots.get(at).map(|slot| slot.id)
+    }
+
+    /// The current configuration and its id; the parameter sets are copied into `data`.
+    pub(crate) fn current<'a>(
+        &self,
+        data: &'a mut [u8; CONFIG_DATA_MAX],
+    ) -> Option<(u32, Configuration<'a>)> {
+        let slot = self.slots.get(self.current?)?;
+        let [_, w1, w2, w3, w4] = slot.bytes.read_words(0)?;
+        let data = data.get_mut(..usize::try_from(slot.len).ok()?)?;
+        let configuration = slot.bytes.read(64, data).then_some(Configuration {
+            codec: slot.codec,
+            data,
+            profile: high(w1),
+            level: low(w2),
+            width: high(w2),
+            height: low(w3),
+            frame_rate: (high(w3), low(w4)),
+        })?;
+        Some((slot.id, configuration))
     }
 
     /// The entry to write next, and up to where its last user reaches: below that must be reclaimed first.

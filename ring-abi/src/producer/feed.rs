@@ -19,8 +19,8 @@ pub(crate) struct StreamView<'a> {
     pub(crate) tracks: &'a [Track],
     pub(crate) epoch: u64,
     pub(crate) last_seq: u64,
-    /// No unit will come any more: a reader that has all is finished.
-    pub(crate) closing: bool,
+    /// No unit will come in this segment any more: a reader that has all is finished, and told this.
+    pub(crate) closing: Option<(RingState, EndReason)>,
     pub(crate) now_ns: u64,
 }
 
@@ -125,8 +125,8 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
     for _ in 0..FEED_MAX {
         if has_all(ring, stream.tracks) {
             ring.pace.caught_up();
-            if stream.closing {
-                ring.finish(RingState::Closed, EndReason::StreamClosed, stream.last_seq);
+            if let Some((state, reason)) = stream.closing {
+                ring.finish(state, reason, stream.last_seq);
             }
             return;
         }

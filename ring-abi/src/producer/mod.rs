@@ -9,6 +9,7 @@
 mod configs;
 mod feed;
 mod index;
+mod notify;
 mod ring;
 mod session;
 mod track;
@@ -103,8 +104,8 @@ pub struct Producer {
     timeline: u32,
     state: StreamState,
     reason: u32,
-    /// Nothing is committed any more; readers are fed what is retained.
-    closing: bool,
+    /// Nothing is committed any more; readers are fed what is retained, then told this.
+    closing: Option<(RingState, EndReason)>,
 }
 
 impl Producer {
@@ -133,7 +134,7 @@ impl Producer {
             timeline: 0,
             state: StreamState::Pending,
             reason: 0,
-            closing: false,
+            closing: None,
         })
     }
 
@@ -206,8 +207,8 @@ impl Producer {
         now_ns: u64,
     ) -> Result<u64, UnitError> {
         let at = track;
-        let closing = self.closing;
-        let track = self.tracks.get_mut(at).filter(|_| !closing).ok_or(UnitError::NotOpen)?;
+        let is_closing = self.closing.is_some();
+        let track = self.tracks.get_mut(at).filter(|_| !is_closing).ok_or(UnitError::NotOpen)?;
         let seq = self.last_seq + 1;
         let descriptor = describe(unit, seq, at, track, now_ns);
         let d = track.close(Closing { descriptor, nal_ends })?;
@@ -325,9 +326,46 @@ impl Producer {
         for track in &mut self.tracks {
             track.abort();
         }
-        self.closing = true;
+        self.closing = Some((RingState::Closed, EndReason::StreamClosed));
         self.set_state(StreamState::Closed, reason);
         self.feed_all(now_ns);
+    }
+
+    /// Goes on in `fresh`'s segment from the next unit on: same epoch, next seq, same configuration. Gives the writer of the segment
+    /// until now: no unit goes there any more, and its readers are to be fed what is retained ([`Producer::feed`]) until
+    /// [`Producer::is_drained`]; then they are told to attach again (SPEC §9.3).
+    ///
+    /// # Errors
+    /// `fresh` comes back when it is of another stream or epoch, or was used, or when a unit is open: rotate between units.
+    pub fn rotate(&mut self, mut fresh: Self, now_ns: u64) -> Result<Self, Box<Self>> {
+        let fits = (fresh.uid, fresh.epoch, fresh.tracks.len()) == (self.uid, self.epoch, self.tracks.len());
+        let is_unused = fresh.last_seq == 0 && fresh.readers.is_empty();
+        if !fits || !is_unused || self.closing.is_some() || self.tracks.iter().any(Track::is_open) {
+            return Err(Box::new(fresh));
+        }
+        fresh.take_over(self, now_ns);
+        let mut old = std::mem::replace(self, fresh);
+        old.closing = Some((RingState::Rotated, EndReason::Revoked));
+        old.set_state(StreamState::Closed, 0);
+        old.feed_all(now_ns);
+        Ok(old)
+    }
+
+    /// Stands where `old` stands, with nothing retained.
+    fn take_over(&mut self, old: &Self, now_ns: u64) {
+        (self.last_seq, self.last_config_id) = (old.last_seq, old.last_config_id);
+        (self.timeline, self.state, self.reason) = (old.timeline, old.state, old.reason);
+        for (track, before) in self.tracks.iter_mut().zip(&old.tracks) {
+            track.take_over(before);
+        }
+        let words = &self.words;
+        let last_key_seq = self.tracks.iter().map(Track::key_seq).max().unwrap_or(0);
+        words.last_key_seq.store(last_key_seq, Ordering::Relaxed);
+        words.heartbeat_ns.store(now_ns, Ordering::Relaxed);
+        words.timeline.store(self.timeline, Ordering::Release);
+        words.last_seq.store(self.last_seq, Ordering::Release);
+        words.reason.store(self.reason, Ordering::Relaxed);
+        words.state.store(self.state as u32, Ordering::Release);
     }
 
     /// Whether no reader is waiting for anything.
@@ -338,9 +376,9 @@ impl Producer {
     /// Ends every ring at once; what was not delivered counts as lost at the reader.
     pub fn finish(&mut self) {
         self.set_state(StreamState::Closed, 0);
-        self.closing = true;
+        let (state, reason) = *self.closing.get_or_insert((RingState::Closed, EndReason::StreamClosed));
         for ring in &mut self.readers {
-            ring.finish(RingState::Closed, EndReason::StreamClosed, self.last_seq);
+            ring.finish(state, reason, self.last_seq);
         }
     }
 
@@ -388,7 +426,13 @@ impl Drop for Producer {
     }
 }
 
-fn view(tracks: &[Track], epoch: u64, last_seq: u64, closing: bool, now_ns: u64) -> StreamView<'_> {
+fn view(
+    tracks: &[Track],
+    epoch: u64,
+    last_seq: u64,
+    closing: Option<(RingState, EndReason)>,
+    now_ns: u64,
+) -> StreamView<'_> {
     StreamView { tracks, epoch, last_seq, closing, now_ns }
 }
 

@@ -6,8 +6,11 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use super::notify::Notify;
 use crate::cursor::{self, Add, AtomicU32, AtomicU64, Ordering, Store};
-use crate::layout::{CURSOR_HEAD_LEN, PAGE, SESSION_HEAD_LEN, SESSION_SLOTS_MAX, SegmentHeader, SegmentKind};
+use crate::layout::{
+    CURSOR_HEAD_LEN, FEATURE_NOTIFY_FD, PAGE, SESSION_HEAD_LEN, SESSION_SLOTS_MAX, SegmentHeader, SegmentKind,
+};
 use crate::map::{ReadWrite, Word};
 use crate::position::round_up;
 use crate::segment::Segment;
@@ -22,16 +25,27 @@ pub struct Session {
     bell: Word<AtomicU32, ReadWrite>,
     state_gen: Word<AtomicU32, ReadWrite>,
     parked: Word<AtomicU32, ReadWrite>,
+    /// For a reader that waits on a descriptor instead of the bell.
+    notify: Option<Notify>,
 }
 
 impl Session {
     /// Makes a session with room for `slots` attached streams (at least 1, at most [`SESSION_SLOTS_MAX`]).
     ///
-    /// `number` is the caller's name of the session: two sessions that live at once have different ones.
+    /// `number` is the caller's name of the session: two sessions that live at once have different ones. Its reader waits on
+    /// the bell.
     ///
     /// # Errors
     /// What the system says: no memory, no descriptors.
     pub fn create(number: u64, epoch: u64, slots: u32) -> io::Result<Arc<Self>> {
+        Self::with_features(number, epoch, slots, 0)
+    }
+
+    /// As [`Session::create`], with those of `features` (of HELLO) that are known: [`FEATURE_NOTIFY_FD`].
+    ///
+    /// # Errors
+    /// What the system says: no memory, no descriptors.
+    pub fn with_features(number: u64, epoch: u64, slots: u32, features: u64) -> io::Result<Arc<Self>> {
         let slots = slots.clamp(1, SESSION_SLOTS_MAX);
         let header = |kind, head_len: u64, word: u32| {
             let size = round_up(head_len + u64::from(slots) * u64::from(word), PAGE);
@@ -45,7 +59,8 @@ impl Session {
         word(64)?.store(slots, Ordering::Relaxed);
         let (bell, state_gen) = (word(128)?, word(132)?);
         let parked = cursor.map.word32(128).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked }))
+        let notify = (features & FEATURE_NOTIFY_FD != 0).then(Notify::create).transpose()?;
+        Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked, notify }))
     }
 
     /// The caller's name of the session.
@@ -58,20 +73,33 @@ impl Session {
         self.slots
     }
 
-    /// The descriptors that WELCOME carries: session, session cursor.
+    /// The features that WELCOME grants.
+    pub fn features(&self) -> u64 {
+        if self.notify.is_some() { FEATURE_NOTIFY_FD } else { 0 }
+    }
+
+    /// The third descriptor that WELCOME carries, if [`FEATURE_NOTIFY_FD`] is granted.
+    pub fn notify_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.notify.as_ref().map(Notify::readers_end)
+    }
+
+    /// The first descriptors that WELCOME carries: session, session cursor.
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         [self.segment.fd(), self.cursor.fd()]
     }
 
-    /// Rings the bell; true when the reader sleeps and [`Session::wake`] is due.
+    /// Rings the bell; true when [`Session::wake`] is due: the reader sleeps, or waits on a descriptor.
     #[must_use]
     pub fn ring_bell(&self) -> bool {
-        cursor::ring_bell(&self.bell, &self.parked)
+        cursor::ring_bell(&self.bell, &self.parked) || self.notify.is_some()
     }
 
-    /// Wakes the reader by a system call (5–6 µs when it sleeps).
+    /// Wakes the reader by a system call (5–6 µs when it sleeps). Never waits for it.
     pub fn wake(&self) {
-        self.bell.futex_wake();
+        match &self.notify {
+            Some(notify) => notify.wake(),
+            None => self.bell.futex_wake(),
+        }
     }
 
     /// The bell's address, for `FUTEX_WAKE` by io_uring: `FUTEX2_SIZE_U32`, mask `u32::MAX`, one waiter, not private.

@@ -227,6 +227,21 @@ impl Track {
         newest.saturating_sub(self.index.oldest().map_or(newest, |e| e.recv_ns))
     }
 
+    /// Sequence number of the newest keyframe; 0 before the first.
+    pub(crate) fn key_seq(&self) -> u64 {
+        self.key_seq
+    }
+
+    /// Begins where `before`, the same track in another segment, stands: its newest keyframe and its current configuration,
+    /// under the same id.
+    pub(crate) fn take_over(&mut self, before: &Self) {
+        self.key_seq = before.key_seq;
+        let mut data = [0; CONFIG_DATA_MAX];
+        if let Some((id, configuration)) = before.configs.current(&mut data) {
+            self.write_config(id, &configuration);
+        }
+    }
+
     /// Makes `configuration` current under the id it had, if it is still in the table.
     pub(crate) fn reuse_config(&mut self, configuration: &Configuration<'_>) -> Option<u32> {
         let id = self.configs.reuse(configuration)?;

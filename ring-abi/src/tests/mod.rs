@@ -5,6 +5,7 @@ mod hostile;
 mod lapping;
 mod oracle;
 mod path;
+mod rotation;
 mod seals;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -134,7 +134,7 @@ impl Connection {
     fn hello(&mut self, hello: &Hello, around: &Surroundings) -> Fate {
         let Surroundings { limits, daemon_epoch, .. } = *around;
         let slots = hello.slots.clamp(1, limits.slots_max);
-        let Ok(session) = Session::create(self.number, daemon_epoch, slots) else {
+        let Ok(session) = Session::with_features(self.number, daemon_epoch, slots, hello.features) else {
             let reply =
                 self.protocol.refuse_session(RefusalCode::Unavailable, "out of memory or descriptors");
             self.send(&reply, &[]);
@@ -142,7 +142,8 @@ impl Connection {
         };
         let interval = hello.bell_interval_us.min(BELL_INTERVAL_MAX_US);
         let reply = self.protocol.welcome(Arc::clone(&session), daemon_epoch, interval);
-        self.send(&reply, &session.fds())
+        let fds: Vec<_> = session.fds().into_iter().chain(session.notify_fd()).collect();
+        self.send(&reply, &fds)
     }
 
     fn attach(&mut self, slot: u32, attach: &Attach, now: Mono, out: &mut Vec<Request>) -> Fate {
