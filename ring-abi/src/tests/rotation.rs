@@ -13,10 +13,9 @@ fn fresh(epoch: u64) -> Producer {
 }
 
 fn end_of(tap: &mut Tap) -> (RingState, EndReason) {
-    match tap.take() {
-        Taken::Ended { state, reason } => (state, reason),
-        other => panic!("{other:?} instead of the end"),
-    }
+    let taken = tap.take();
+    let Taken::Ended { state, reason } = taken else { panic!("{taken:?} instead of the end") };
+    (state, reason)
 }
 
 #[test]
