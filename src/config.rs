@@ -22,6 +22,10 @@ pub struct Args {
     /// Where readers attach. Default: ring.sock beside control.sock.
     #[arg(long, value_name = "PATH")]
     ring_socket: Option<PathBuf>,
+    /// Mode of the socket that readers attach at: 0600, 0660 or 0666. Who connects and is neither the daemon's user nor
+    /// root must be named by a stream's access list.
+    #[arg(long, value_name = "MODE", default_value = "0600", value_parser = ring_socket_mode)]
+    ring_socket_mode: u32,
     /// Shards: threads that carry streams, one a core. Default: the cores this process may use.
     #[arg(long, value_name = "N")]
     shards: Option<NonZeroUsize>,
@@ -64,6 +68,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where readers attach.
     pub ring_socket: PathBuf,
+    /// That socket's mode.
+    pub ring_socket_mode: u32,
     /// Shards.
     pub shards: NonZeroUsize,
     /// How long a busy shard may gather before it wakes.
@@ -131,7 +137,15 @@ impl Config {
             return Err(ConfigError::TooManyShards(shards));
         }
         let latency = Duration::from_micros(args.latency_us.into());
-        Ok(Self { listen, ring_socket, shards, latency })
+        let ring_socket_mode = args.ring_socket_mode;
+        Ok(Self { listen, ring_socket, ring_socket_mode, shards, latency })
+    }
+}
+
+fn ring_socket_mode(text: &str) -> Result<u32, &'static str> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ (0o600 | 0o660 | 0o666)) => Ok(mode),
+        _ => Err("write 0600, 0660 or 0666"),
     }
 }
 

@@ -61,6 +61,8 @@ pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
 
 /// Readers connected at once. One more is turned away.
 pub const READERS_MAX: usize = 64;
+/// Users, and as many groups, that a stream's access list may name.
+pub const ACCESS_IDS_MAX: usize = 64;
 /// Streams that one reader may attach at once: all of them.
 #[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
 pub const READER_SLOTS_MAX: u32 = STREAMS_MAX as u32;

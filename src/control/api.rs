@@ -1,6 +1,6 @@
 //! The calls of `MediaControl`, each a check of the request and one step of the [`Plane`](super::plane::Plane).
 //!
-//! No handler but that of SetupStream awaits anything, and none waits for a camera.
+//! No handler but those of SetupStream and UpdateStream awaits anything, and none waits for a camera.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::feed::{Event, Watch};
 use super::plane::SharedPlane;
 use super::show;
-use super::spec::StreamSpec;
+use super::spec::{self, StreamSpec};
 use crate::ids::StreamId;
 use crate::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, STREAMS_MAX, UNIT_LEN_MAX, WATCHERS_MAX};
 
@@ -63,6 +63,14 @@ impl MediaControl for Api {
         let (id, spec) = StreamSpec::check(request.into_inner())?;
         let (stream, created) = self.plane.setup(id, spec).await?;
         Ok(Response::new(v1::SetupStreamResponse { stream: Some(stream), created }))
+    }
+
+    async fn update_stream(
+        &self,
+        request: Request<v1::UpdateStreamRequest>,
+    ) -> Result<Response<v1::Stream>, Status> {
+        let (id, access, etag) = spec::check_update(request.into_inner())?;
+        Ok(Response::new(self.plane.set_access(id, access, &etag).await?))
     }
 
     async fn teardown_stream(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::StreamUid;
 use crate::publish::attach::{Completion, Handle, PendingAttach};
-use crate::publish::{Joined, ReaderRing, RefusalCode, RingId};
+use crate::publish::{Access, Joined, Peer, ReaderRing, RefusalCode, RingId};
 
 /// What a reader needs to know of the stream that it attaches to.
 #[derive(Clone, Debug)]
@@ -18,8 +18,6 @@ pub(crate) struct Segment {
     pub(crate) uid: StreamUid,
     /// The incarnation's random number.
     pub(crate) epoch: u64,
-    /// The memory.
-    pub(crate) fd: Arc<OwnedFd>,
 }
 
 /// Readers on their way in and out.
@@ -27,6 +25,8 @@ pub(crate) struct Segment {
 pub(crate) struct Attachments {
     door: Handle,
     pending: HashMap<RingId, Pending>,
+    /// Rings that a shard feeds, or is about to, with their readers.
+    readers: HashMap<RingId, (StreamUid, Peer)>,
 }
 
 /// A reader whose ring is on its way to the shard.
@@ -39,13 +39,14 @@ struct Pending {
 impl Attachments {
     /// Nobody, behind `door`.
     pub(crate) fn new(door: Handle) -> Self {
-        Self { door, pending: HashMap::new() }
+        Self { door, pending: HashMap::new(), readers: HashMap::new() }
     }
 
     /// Makes the ring that the shard is to take in. A reader that cannot have one has been told so.
     pub(crate) fn begin(&mut self, reader: &PendingAttach, segment: Segment) -> Option<Box<ReaderRing>> {
         match reader.make_ring(segment.uid, segment.epoch) {
             Ok((ring, ring_fd)) => {
+                self.readers.insert(reader.ring, (segment.uid, reader.peer));
                 self.pending.insert(reader.ring, Pending { segment, ring_fd });
                 Some(Box::new(ring))
             }
@@ -56,23 +57,35 @@ impl Attachments {
         }
     }
 
-    /// The shard took the ring in.
-    pub(crate) fn attached(&mut self, ring: RingId, joined: Joined) {
+    /// The shard took the ring in, for the stream's memory `stream_fd`.
+    pub(crate) fn attached(&mut self, ring: RingId, joined: Joined, stream_fd: Arc<OwnedFd>) {
         let Some(Pending { segment, ring_fd }) = self.pending.remove(&ring) else { return };
-        let Segment { uid: stream, epoch, fd: stream_fd } = segment;
+        let Segment { uid: stream, epoch } = segment;
         self.door.complete(Completion::Attached { ring, stream, epoch, joined, stream_fd, ring_fd });
     }
 
     /// The stream went, or failed, while the ring was on its way.
     pub(crate) fn not_attached(&mut self, ring: RingId) {
+        self.readers.remove(&ring);
         if self.pending.remove(&ring).is_some() {
             self.refuse(ring, RefusalCode::Unavailable, "the stream ended, or failed: try again".to_owned());
         }
     }
 
     /// No shard touches the ring any more.
-    pub(crate) fn detached(&self, ring: RingId) {
+    pub(crate) fn detached(&mut self, ring: RingId) {
+        self.readers.remove(&ring);
         self.door.complete(Completion::Detached { ring });
+    }
+
+    /// Whether `stream` has a reader whom `access` does not name.
+    pub(crate) fn has_reader_outside(&self, stream: StreamUid, access: &Access) -> bool {
+        self.readers.values().any(|(of, peer)| *of == stream && !access.allows(*peer))
+    }
+
+    /// Lets the users that `guests` names connect.
+    pub(crate) fn set_guests(&self, guests: Access) {
+        self.door.set_guests(guests);
     }
 
     /// The reader does not get its stream.

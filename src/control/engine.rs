@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
-use crate::publish::{Publisher, ReaderRing, RingId};
+use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
     self, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused, ShardConfig,
 };
@@ -147,7 +147,7 @@ impl Engine {
             credentials: spec.credentials.clone(),
             policy: Policy::default(),
         };
-        let segment = Segment { uid: place.uid, epoch: publisher.epoch(), fd: publisher.fd() };
+        let segment = Segment { uid: place.uid, epoch: publisher.epoch() };
         let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };
         shard.commands.send(Command::Add(Box::new(new))).map_err(|Refused(_)| ApiError::Overloaded)?;
         shard.streams += 1;
@@ -165,9 +165,14 @@ impl Engine {
         self.deliver(uid, Command::Resolved { uid, attempt, answer });
     }
 
-    /// The memory of a stream.
+    /// What its readers need to know of a stream.
     pub(crate) fn segment(&self, uid: StreamUid) -> Option<Segment> {
         self.live.get(&uid).map(|live| live.segment.clone())
+    }
+
+    /// Lets a stream go on in other memory; [`Event::Released`] follows. False when no shard holds the stream.
+    pub(crate) fn rotate(&mut self, uid: StreamUid, successor: Successor) -> bool {
+        self.deliver(uid, Command::Rotate { uid, successor: Box::new(successor) })
     }
 
     /// Hands a reader's ring to its stream; [`Event::Attached`] or [`Event::NotAttached`] follows.
@@ -271,6 +276,15 @@ impl Bell {
 pub(crate) fn make_publisher(uid: StreamUid) -> Result<Box<Publisher>, ApiError> {
     let publisher = Publisher::create(uid, random(), ARENA_LEN_DEFAULT);
     publisher.map(Box::new).map_err(|error| ApiError::MemoryLimit { why: error.to_string() })
+}
+
+/// Makes other memory for a stream to go on in. Takes as long.
+///
+/// # Errors
+/// `MemoryLimit` when there is no arena.
+pub(crate) fn make_successor(segment: &Segment) -> Result<Successor, ApiError> {
+    let successor = Successor::create(segment.uid, segment.epoch, ARENA_LEN_DEFAULT);
+    successor.map_err(|error| ApiError::MemoryLimit { why: error.to_string() })
 }
 
 /// A number that nobody foresees: the hash of nothing, by the standard library's random keys.

@@ -60,6 +60,12 @@ pub(crate) enum ApiError {
         /// Names of the spec's fields that differ.
         fields: Vec<&'static str>,
     },
+    /// The spec was changed meanwhile.
+    #[error("stream {id} was changed meanwhile: get it, and try again with its etag")]
+    EtagMismatch {
+        /// The name.
+        id: StreamId,
+    },
     /// The daemon is full.
     #[error("the daemon carries at most {limit} streams: tear one down, or start another daemon")]
     StreamLimit {
@@ -115,6 +121,7 @@ impl ApiError {
             Self::NotAvailable { .. } => "NOT_AVAILABLE",
             Self::NotFound { .. } => "STREAM_NOT_FOUND",
             Self::SpecConflict { .. } => "STREAM_SPEC_CONFLICT",
+            Self::EtagMismatch { .. } => "ETAG_MISMATCH",
             Self::StreamLimit { .. } => "STREAM_LIMIT",
             Self::MemoryLimit { .. } | Self::MemoryBudget { .. } => "MEMORY_LIMIT",
             Self::WatcherLimit { .. } => "WATCHER_LIMIT",
@@ -133,6 +140,7 @@ impl ApiError {
             Self::NotAvailable { .. } => Code::Unimplemented,
             Self::NotFound { .. } => Code::NotFound,
             Self::SpecConflict { .. } => Code::AlreadyExists,
+            Self::EtagMismatch { .. } => Code::Aborted,
             Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::MemoryBudget { .. }
@@ -151,6 +159,7 @@ impl ApiError {
             Self::NotAvailable { .. }
             | Self::NotFound { .. }
             | Self::SpecConflict { .. }
+            | Self::EtagMismatch { .. }
             | Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::MemoryBudget { .. }
@@ -164,7 +173,7 @@ impl ApiError {
     fn metadata(&self) -> HashMap<String, String> {
         let pair = |key: &str, value: String| HashMap::from([(key.to_owned(), value)]);
         match self {
-            Self::NotFound { id } => pair("stream_id", id.to_string()),
+            Self::NotFound { id } | Self::EtagMismatch { id } => pair("stream_id", id.to_string()),
             Self::SpecConflict { id, fields } => {
                 let mut pairs = pair("stream_id", id.to_string());
                 pairs.insert("fields".to_owned(), fields.join(","));

@@ -3,6 +3,7 @@
 //! Everything here runs on the control thread, but for making a stream's memory, which takes milliseconds. The mutex
 //! is there because tonic's handlers must be `Send`; it is never contended and never held across an await.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 use vms_proto::v1;
 
-use super::attach::Attachments;
+use super::attach::{Attachments, Segment};
 use super::budget::Budget;
 use super::engine::{self, Engine};
 use super::error::ApiError;
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
 use crate::publish::attach::{Handle, PendingAttach, Request};
-use crate::publish::{Publisher, RefusalCode};
+use crate::publish::{Access, Publisher, RefusalCode, Successor};
 use crate::shard::Event;
 use crate::time::UnixNanos;
 
@@ -57,6 +58,8 @@ pub(crate) struct Plane {
     attachments: Attachments,
     budget: Budget,
     setups: Setups,
+    /// Streams that are moving to other memory, and hold it twice.
+    rotating: HashSet<StreamUid>,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -113,8 +116,17 @@ impl SharedPlane {
         let attachments = Attachments::new(door);
         let setups = Setups::new();
         let own = setups.clone();
-        let plane =
-            Plane { registry, engine, attachments, budget, setups: own, next_uid: 1, draining: false, start };
+        let plane = Plane {
+            registry,
+            engine,
+            attachments,
+            budget,
+            setups: own,
+            rotating: HashSet::new(),
+            next_uid: 1,
+            draining: false,
+            start,
+        };
         Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups }
     }
 
@@ -143,6 +155,34 @@ impl SharedPlane {
         let (publisher, _claim) = made.map_err(|why| ApiError::MemoryLimit { why })?;
         let stream = self.lock().setup(uid, id, spec, publisher?)?;
         Ok((stream, true))
+    }
+
+    /// Changes who may read a stream. When a reader is no longer among them, the stream goes on in other memory, and this answers
+    /// when that is on its way to the shard. It is done also when the caller goes away meanwhile.
+    ///
+    /// # Errors
+    /// `Overloaded` while the stream is already moving; else what [`ApiError`] says. Nothing changed then.
+    pub(crate) async fn set_access(
+        &self,
+        id: StreamId,
+        access: Access,
+        etag: &str,
+    ) -> Result<v1::Stream, ApiError> {
+        let begun = self.lock().begin_access(&id, &access, etag)?;
+        let Some(segment) = begun else { return self.lock().finish_access(&id, access, None) };
+        let plane = self.clone();
+        let moved = tokio::spawn(async move {
+            let uid = segment.uid;
+            let made = setups::on_a_thread(move || engine::make_successor(&segment)).await;
+            let mut plane = plane.lock();
+            let done = made.and_then(|successor| plane.finish_access(&id, access, Some((uid, successor))));
+            if done.is_err() {
+                plane.rotating.remove(&uid);
+            }
+            done
+        });
+        // The task ends early only with the runtime.
+        moved.await.unwrap_or(Err(ApiError::Draining))
     }
 
     /// The state. A panic in a handler left it whole: each change of the registry is one call.
@@ -184,12 +224,60 @@ impl Plane {
             return Ok(Found::Same(Box::new(stream)));
         }
         // Counted at the engine: a stream that is being torn down holds its memory until the camera has said goodbye.
-        let others = self.engine.live() + self.setups.rooms();
+        let others = self.segments();
         let Some(claim) = self.setups.claim(id) else { return Ok(Found::Busy) };
         self.budget.one_more(others)?;
         let uid = StreamUid(self.next_uid);
         self.next_uid += 1;
         Ok(Found::Free(uid, claim))
+    }
+
+    /// Segments that take room.
+    fn segments(&self) -> usize {
+        self.engine.live() + self.setups.rooms() + self.rotating.len()
+    }
+
+    /// Whether `access` cuts a reader off: then what other memory is to be made of. Its room is taken.
+    fn begin_access(
+        &mut self,
+        id: &StreamId,
+        access: &Access,
+        etag: &str,
+    ) -> Result<Option<Segment>, ApiError> {
+        if self.draining {
+            return Err(ApiError::Draining);
+        }
+        let place = self.registry.place(id, etag)?;
+        if !self.attachments.has_reader_outside(place.uid, access) {
+            return Ok(None);
+        }
+        if self.rotating.contains(&place.uid) {
+            return Err(ApiError::Overloaded);
+        }
+        self.budget.one_more(self.segments())?;
+        let segment = self.engine.segment(place.uid);
+        self.rotating.extend(segment.as_ref().map(|segment| segment.uid));
+        Ok(segment)
+    }
+
+    /// Notes who may read a stream and, given other memory for it, moves it there.
+    fn finish_access(
+        &mut self,
+        id: &StreamId,
+        access: Access,
+        moved: Option<(StreamUid, Successor)>,
+    ) -> Result<v1::Stream, ApiError> {
+        // The stream may have gone, or come back as another, while its memory was made.
+        if moved.as_ref().is_some_and(|(uid, _)| self.registry.uid(id) != Some(*uid)) {
+            return Err(ApiError::NotFound { id: id.clone() });
+        }
+        let stream = self.registry.set_access(id, access)?;
+        self.attachments.set_guests(self.registry.guests());
+        if let Some((uid, successor)) = moved {
+            info!(stream = %id, "access was withdrawn: the stream goes on in other memory");
+            self.engine.rotate(uid, successor);
+        }
+        Ok(stream)
     }
 
     /// Registers and starts a stream whose id is free.
@@ -207,13 +295,16 @@ impl Plane {
         let place = Place { uid, shard: self.engine.place() };
         self.engine.add(place, &id, &spec, publisher)?;
         info!(stream = %id, shard = place.shard, "stream set up");
-        Ok(self.registry.insert(id, place, spec, clock::now()))
+        let stream = self.registry.insert(id, place, spec, clock::now());
+        self.attachments.set_guests(self.registry.guests());
+        Ok(stream)
     }
 
     /// Takes a stream away; false when it was not there.
     pub(crate) fn teardown(&mut self, id: &StreamId) -> bool {
         let Some(place) = self.registry.remove(id) else { return false };
         self.engine.remove(place);
+        self.attachments.set_guests(self.registry.guests());
         info!(stream = %id, "stream torn down");
         true
     }
@@ -268,6 +359,16 @@ impl Plane {
             self.attachments.refuse(reader.ring, RefusalCode::Unavailable, text);
             return;
         }
+        let allowed = match self.registry.access(&reader.stream) {
+            Some(access) => access.allows(reader.peer),
+            // Whoever is not an owner does not learn which streams there are.
+            None => reader.peer.is_owner,
+        };
+        if !allowed {
+            let text = "this user may not read such a stream".to_owned();
+            self.attachments.refuse(reader.ring, RefusalCode::Forbidden, text);
+            return;
+        }
         let segment = self.registry.uid(&reader.stream).and_then(|uid| self.engine.segment(uid));
         let Some(segment) = segment else {
             let text = format!("there is no stream {}", reader.stream);
@@ -312,12 +413,21 @@ impl Plane {
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });
             }
-            Event::Attached { uid: _, ring, joined } => self.attachments.attached(ring, joined),
+            Event::Attached { uid: _, ring, joined, segment } => {
+                self.attachments.attached(ring, joined, segment);
+            }
             // Rings are dropped here, because a shard has no time for it.
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Removed { uid: _, publisher } => batch.gone.push(self.setups.leave(*publisher)),
+            Event::Released { uid, memory } => {
+                self.rotating.remove(&uid);
+                batch.gone.push(self.setups.leave(*memory));
+            }
+            Event::Removed { uid, publisher } => {
+                self.rotating.remove(&uid);
+                batch.gone.push(self.setups.leave(*publisher));
+            }
         }
     }
 

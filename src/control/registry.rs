@@ -23,6 +23,7 @@ use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
 use crate::limits::PAGE_LEN_MAX;
+use crate::publish::Access;
 use crate::shard::StreamStats;
 use crate::time::{Now, UnixNanos};
 
@@ -131,6 +132,48 @@ impl Registry {
         last.revision = self.next_revision();
         self.feed.publish(v1::EventType::Removed, Arc::new(last));
         Some(Place { uid: entry.uid, shard: entry.shard })
+    }
+
+    /// Who may read the stream `id`; `None` when it is not there.
+    pub(crate) fn access(&self, id: &StreamId) -> Option<&Access> {
+        self.streams.get(id).map(|entry| &entry.spec.access)
+    }
+
+    /// Where the stream `id` is.
+    ///
+    /// # Errors
+    /// `NotFound`; `EtagMismatch` unless `etag` is empty or the stream's.
+    pub(crate) fn place(&self, id: &StreamId, etag: &str) -> Result<Place, ApiError> {
+        let entry = self.streams.get(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
+        if !etag.is_empty() && etag != entry.shown.etag {
+            return Err(ApiError::EtagMismatch { id: id.clone() });
+        }
+        Ok(Place { uid: entry.uid, shard: entry.shard })
+    }
+
+    /// Changes who may read a stream; the stream as it is then.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn set_access(&mut self, id: &StreamId, access: Access) -> Result<v1::Stream, ApiError> {
+        let next = self.revision + 1;
+        let entry = self.streams.get_mut(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
+        if entry.spec.access != access {
+            entry.spec.access = access;
+            let (uid, spec) = (entry.uid, entry.spec.shown());
+            self.change(uid, |shown| {
+                shown.spec = Some(spec);
+                shown.etag = format!("{next:x}");
+            });
+        }
+        self.stream(id)
+    }
+
+    /// All that any stream's access list names.
+    pub(crate) fn guests(&self) -> Access {
+        let mut all = Access::default();
+        self.streams.values().for_each(|entry| all.extend(&entry.spec.access));
+        all
     }
 
     /// The stream `id`.

@@ -85,7 +85,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
 async fn serve(config: Config) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
     // Before anything else: a second daemon must find out here, not after it has started its shards.
-    let door = Listener::bind(&config.ring_socket).map_err(RunError::RingSocket)?;
+    let door = Listener::bind_with_mode(&config.ring_socket, config.ring_socket_mode)
+        .map_err(RunError::RingSocket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let (engine, bells) = Engine::start(&config)?;
     let (requests, mut readers) = mpsc::unbounded_channel();

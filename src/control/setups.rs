@@ -16,7 +16,6 @@ use tokio::time::timeout;
 use super::error::ApiError;
 use crate::ids::StreamId;
 use crate::limits::SEGMENTS_MADE_MAX;
-use crate::publish::Publisher;
 
 /// All set-ups under way.
 #[derive(Clone)]
@@ -46,7 +45,7 @@ pub(crate) struct Claim {
 /// What is left of a stream. To be dropped on a thread that has the time: freeing an arena takes milliseconds.
 pub(crate) struct Gone {
     /// First, so that the room is given back when the memory is free.
-    _publisher: Publisher,
+    _memory: Box<dyn Send>,
     _leaving: Leaving,
 }
 
@@ -77,8 +76,8 @@ impl Setups {
     }
 
     /// Keeps the room of a stream that no shard holds any more until its memory is free.
-    pub(crate) fn leave(&self, publisher: Publisher) -> Gone {
-        Gone { _publisher: publisher, _leaving: self.leaving() }
+    pub(crate) fn leave(&self, memory: impl Send + 'static) -> Gone {
+        Gone { _memory: Box::new(memory), _leaving: self.leaving() }
     }
 
     fn leaving(&self) -> Leaving {
@@ -107,6 +106,16 @@ impl Claim {
         });
         made.await.map_err(|error| error.to_string())
     }
+}
+
+/// Does `work`, which ends in its own good time also when nobody waits for it any more.
+///
+/// # Errors
+/// Those of `work`, or what the thread died of.
+pub(crate) async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(ApiError::MemoryLimit { why: error.to_string() }))
 }
 
 impl Shared {

@@ -10,7 +10,8 @@ use vms_proto::v1;
 
 use super::error::ApiError;
 use crate::ids::StreamId;
-use crate::limits::{CREDENTIAL_LEN_MAX, LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX};
+use crate::limits::{ACCESS_IDS_MAX, CREDENTIAL_LEN_MAX, LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX};
+use crate::publish::Access;
 use crate::rtsp::{CameraUrl, Credentials, Scheme, UrlError};
 
 /// A stream as the caller wishes it.
@@ -24,6 +25,8 @@ pub(crate) struct StreamSpec {
     transport: v1::Transport,
     /// The caller's notes.
     labels: BTreeMap<String, String>,
+    /// Who may read it.
+    pub(crate) access: Access,
 }
 
 impl StreamSpec {
@@ -38,7 +41,8 @@ impl StreamSpec {
         let (url, in_url) = check_url(&one_url(request.url, spec.url)?)?;
         let given = spec.credentials.map(check_credentials).transpose()?.flatten();
         check_labels(&spec.labels)?;
-        Ok((id, Self { url, credentials: given.or(in_url), transport, labels: spec.labels }))
+        let access = check_access(spec.access.unwrap_or_default())?;
+        Ok((id, Self { url, credentials: given.or(in_url), transport, labels: spec.labels, access }))
     }
 
     /// The spec as answers show it: without secrets.
@@ -48,6 +52,10 @@ impl StreamSpec {
             credentials: None,
             transport: self.transport.into(),
             labels: self.labels.clone(),
+            access: (self.access != Access::default()).then(|| v1::AccessPolicy {
+                uids: self.access.uids.iter().copied().collect(),
+                gids: self.access.gids.iter().copied().collect(),
+            }),
         }
     }
 
@@ -58,6 +66,7 @@ impl StreamSpec {
             ("credentials", !same_credentials(self.credentials.as_ref(), other.credentials.as_ref())),
             ("transport", self.transport != other.transport),
             ("labels", self.labels != other.labels),
+            ("access", self.access != other.access),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))
@@ -145,6 +154,30 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
         return Err(invalid("spec.labels", &why));
     }
     Ok(())
+}
+
+/// What a request to change a stream asks for: the stream, its new access list, the etag that it must have.
+///
+/// # Errors
+/// One of the INVALID_ARGUMENT reasons.
+pub(crate) fn check_update(request: v1::UpdateStreamRequest) -> Result<(StreamId, Access, String), ApiError> {
+    let id = StreamId::new(&request.id).map_err(|_| ApiError::InvalidStreamId)?;
+    let paths = request.update_mask.unwrap_or_default().paths;
+    if let Some(path) = paths.iter().find(|path| *path != "access") {
+        let why =
+            format!("only access can be changed, not {}", path.escape_default().take(64).collect::<String>());
+        return Err(ApiError::InvalidField { field: "update_mask", why });
+    }
+    let spec = request.spec.unwrap_or_default();
+    Ok((id, check_access(spec.access.unwrap_or_default())?, request.etag))
+}
+
+fn check_access(given: v1::AccessPolicy) -> Result<Access, ApiError> {
+    let v1::AccessPolicy { uids, gids } = given;
+    if uids.len().max(gids.len()) > ACCESS_IDS_MAX {
+        return Err(invalid("spec.access", &format!("at most {ACCESS_IDS_MAX} users and as many groups")));
+    }
+    Ok(Access { uids: uids.into_iter().collect(), gids: gids.into_iter().collect() })
 }
 
 fn invalid(field: &'static str, why: &str) -> ApiError {

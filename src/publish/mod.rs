@@ -8,13 +8,17 @@
 //! A [`Publisher`] is one stream's writer and lives on the stream's shard. [`attach`] owns the socket that readers connect to;
 //! what it cannot decide it turns into requests for the control layer, and it sends the answers.
 
+mod access;
 pub mod attach;
 mod publisher;
+mod rotation;
 mod touched;
 
+pub use access::{Access, Peer};
 pub use publisher::{Counters, Publisher};
 pub use ring_abi::handshake::RefusalCode;
 pub use ring_abi::join::Join;
 pub use ring_abi::layout::{EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
+pub use rotation::Successor;
 pub use touched::TouchedSessions;

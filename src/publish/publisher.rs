@@ -10,6 +10,7 @@ use ring_abi::producer::{
 };
 
 use super::TouchedSessions;
+use super::rotation::{Rotation, Successor};
 use crate::codec::{
     AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, ParameterSets,
     UnitFlags, VideoFormat,
@@ -61,6 +62,7 @@ pub struct Publisher {
     configs_too_large: u64,
     /// Evicted readers that were detached since.
     evicted_gone: u64,
+    rotation: Rotation,
 }
 
 impl Publisher {
@@ -83,6 +85,7 @@ impl Publisher {
             units_too_large: 0,
             configs_too_large: 0,
             evicted_gone: 0,
+            rotation: Rotation::default(),
         })
     }
 
@@ -124,24 +127,39 @@ impl Publisher {
 
     /// Lets a reader go. The ring is given back to be dropped on another thread: unmapping takes a system call.
     pub fn detach(&mut self, id: RingId) -> Option<ReaderRing> {
-        let ring = self.producer.detach(id)?;
+        let ring = self.producer.detach(id).or_else(|| self.rotation.detach(id))?;
         self.evicted_gone += u64::from(ring.state() == RingState::Evicted);
         Some(ring)
     }
 
     /// Gives readers that were behind what they have room for; when to call again.
     pub fn feed(&mut self) -> Option<Mono> {
-        self.producer.feed(self.now.as_nanos()).map(Mono)
+        self.producer.feed(self.now.as_nanos());
+        self.rotation.feed(self.now);
+        self.poll_timeout()
     }
 
     /// When [`Publisher::feed`] is due; `None` while no reader is behind.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.producer.next_feed().map(Mono)
+        self.producer.next_feed().map(Mono).into_iter().chain(self.rotation.poll_timeout()).min()
     }
 
     /// Adds the sessions that were written for since the last call to `touched`. They must be rung within the turn.
     pub fn take_touched(&mut self, touched: &mut TouchedSessions) {
         self.producer.take_touched(|session| touched.insert(session));
+        self.rotation.take_touched(touched);
+    }
+
+    /// Goes on in `successor`'s segment from the next unit on, so that who is not let in there sees no more. Readers drain the segment
+    /// until now and attach again. [`Publisher::take_released`] gives its memory back.
+    pub fn rotate(&mut self, successor: Successor) {
+        self.rotation.prepare(successor);
+        self.rotation.switch(&mut self.producer, self.now);
+    }
+
+    /// Memory that is no longer used, to be dropped on another thread: unmapping an arena takes milliseconds.
+    pub fn take_released(&mut self) -> Option<Successor> {
+        self.rotation.take_released()
     }
 
     /// Ends the stream. Readers that are behind go on with what is retained: keep feeding until
@@ -206,7 +224,9 @@ impl AccessUnitSink for Publisher {
     }
 
     fn commit(&mut self, unit: &AccessUnit<'_>) -> Result<(), CommitError> {
-        match self.producer.commit(VIDEO, &ring_unit(unit), unit.nal_ends, self.now.as_nanos()) {
+        let committed = self.producer.commit(VIDEO, &ring_unit(unit), unit.nal_ends, self.now.as_nanos());
+        self.rotation.switch(&mut self.producer, self.now);
+        match committed {
             Ok(_) => {
                 self.units += 1;
                 self.keyframes += u64::from(unit.flags.contains(UnitFlags::KEY));
@@ -223,6 +243,7 @@ impl AccessUnitSink for Publisher {
 
     fn abort(&mut self) {
         self.producer.abort(VIDEO);
+        self.rotation.switch(&mut self.producer, self.now);
     }
 
     fn configure(&mut self, sets: &ParameterSets<'_>) -> Result<ConfigId, ConfigError> {

@@ -1,11 +1,13 @@
 //! What the control thread tells a shard, and what it hears.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, CameraStats, Status};
-use crate::publish::{self, Joined, Publisher, ReaderRing, RingId};
+use crate::publish::{self, Joined, Publisher, ReaderRing, RingId, Successor};
 
 /// Something to do. Commands for a stream that is gone do nothing.
 #[derive(Debug)]
@@ -44,6 +46,13 @@ pub enum Command {
         uid: StreamUid,
         /// The reader's ring.
         ring: RingId,
+    },
+    /// Go on in another segment from the next unit on: [`Event::Released`] follows.
+    Rotate {
+        /// Which.
+        uid: StreamUid,
+        /// The segment.
+        successor: Box<Successor>,
     },
     /// End all streams politely, then the thread.
     Shutdown,
@@ -116,6 +125,8 @@ pub enum Event {
         ring: RingId,
         /// Where the reader stands.
         joined: Joined,
+        /// The stream's segment at that time.
+        segment: Arc<OwnedFd>,
     },
     /// A reader was not taken in, because the stream is gone or ending, or failed over it.
     NotAttached {
@@ -134,6 +145,14 @@ pub enum Event {
         id: RingId,
         /// The ring, to be dropped (unmapped) outside of a turn; `None` when it went with its stream.
         ring: Option<Box<ReaderRing>>,
+    },
+    /// Memory that no shard uses any more, to be dropped outside of a turn: a segment that the stream has left, or one that
+    /// came too late for it.
+    Released {
+        /// Which stream.
+        uid: StreamUid,
+        /// The memory.
+        memory: Box<Successor>,
     },
     /// The stream is gone. Only answers to later commands carry this uid again.
     Removed {

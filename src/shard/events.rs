@@ -154,7 +154,10 @@ impl Waiting {
             Event::Format { format, .. } => self.format = Some(format),
             Event::Stats { stats, .. } => self.stats = Some(stats),
             Event::Removed { publisher, .. } => self.removed = Some(publisher),
-            Event::Attached { .. } | Event::NotAttached { .. } | Event::Detached { .. } => {
+            Event::Attached { .. }
+            | Event::NotAttached { .. }
+            | Event::Detached { .. }
+            | Event::Released { .. } => {
                 debug_assert!(false, "answers do not wait here");
             }
         }

@@ -15,7 +15,7 @@ use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
 use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
-use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, TouchedSessions};
+use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, Successor, TouchedSessions};
 use crate::time::{Mono, Now};
 
 /// How long the readers of an ended stream may go on with what is retained.
@@ -186,7 +186,7 @@ impl Stream {
         let mut joined = None;
         self.call(around, |_, publisher, _| joined = Some(attach(publisher, *ring)));
         around.events.answer(match joined {
-            Some(joined) => Event::Attached { uid, ring: id, joined },
+            Some(joined) => Event::Attached { uid, ring: id, joined, segment: self.publisher.fd() },
             None => Event::NotAttached { uid, id, ring: self.publisher.detach(id).map(Box::new) },
         });
     }
@@ -195,6 +195,14 @@ impl Stream {
     pub(super) fn detach(&mut self, id: RingId, around: &mut Surroundings<'_>) {
         let ring = self.publisher.detach(id).map(Box::new);
         around.events.answer(Event::Detached { uid: self.uid, id, ring });
+    }
+
+    /// The stream is to go on in another segment.
+    pub(super) fn rotate(&mut self, successor: Box<Successor>, around: &mut Surroundings<'_>) {
+        if self.is_over || self.is_broken {
+            return around.events.answer(Event::Released { uid: self.uid, memory: successor });
+        }
+        self.call(around, |_, publisher, _| publisher.rotate(*successor));
     }
 
     /// The end of the stream's turn: gives readers what they have room for, and notes whose bell is to be rung.
@@ -207,6 +215,9 @@ impl Stream {
             publisher.feed();
             publisher.take_touched(touched);
         });
+        if let Some(memory) = self.publisher.take_released() {
+            around.events.answer(Event::Released { uid: self.uid, memory: Box::new(memory) });
+        }
         self.tell_format(around);
     }
 

@@ -147,6 +147,10 @@ impl Shard {
                 Some(&place) => self.with(place, now, |stream, around| stream.detach(id, around)),
                 None => self.events.answer(Event::Detached { uid, id, ring: None }),
             },
+            Command::Rotate { uid, successor } => match self.streams.by_uid.get(&uid) {
+                Some(&place) => self.with(place, now, |stream, around| stream.rotate(successor, around)),
+                None => self.events.answer(Event::Released { uid, memory: successor }),
+            },
             Command::Shutdown => {
                 self.is_ending = true;
                 for place in 0..self.streams.places.len() {

@@ -178,6 +178,8 @@ struct Attached {
     attachment: Attachment,
     /// The ring's end must be looked at although its tail has not moved.
     look: bool,
+    /// The slot was given back: it may be another stream's by now.
+    is_left: bool,
 }
 
 impl Reader {
@@ -266,7 +268,7 @@ impl Reader {
             }
         };
         let (id, join, epoch) = (id.to_owned(), *join, answer.epoch);
-        Ok((Attached { slot, id, join, epoch, tail, attachment, look: true }, answer))
+        Ok((Attached { slot, id, join, epoch, tail, attachment, look: true, is_left: false }, answer))
     }
 
     /// Detaches a stream, ended or not; what became of its units.
@@ -275,7 +277,9 @@ impl Reader {
     /// [`RequestError`] when the producer did not confirm; the stream is gone from this reader all the same.
     pub fn detach(&mut self, stream: StreamKey) -> Result<Option<Counts>, RequestError> {
         let Some(attached) = self.streams.remove(&stream.0) else { return Ok(None) };
-        self.leave(&attached)?;
+        if !attached.is_left {
+            self.leave(&attached)?;
+        }
         Ok(Some(attached.attachment.counts()))
     }
 
@@ -290,16 +294,18 @@ impl Reader {
     /// The stream's ring ended because it was rotated: attaches again, right behind its last unit. False when that is refused, for
     /// example because this reader's access was withdrawn.
     fn follow(&mut self, key: u32) -> bool {
-        let Some(old) = self.streams.get(&key) else { return false };
+        let Some(mut old) = self.streams.remove(&key) else { return false };
+        // Everything in the old ring was read, so its slot may go first: there may be no other.
+        let left = self.leave(&old).is_ok();
+        old.is_left = true;
         let from = From::After { epoch: old.epoch, seq: old.attachment.final_seq() };
-        let (id, join) = (old.id.clone(), Join { from, ..old.join });
-        let Ok((mut new, _)) = self.open(&id, &join) else { return false };
-        if let Some(old) = self.streams.remove(&key) {
-            new.attachment.follow(&old.attachment);
-            new.join = old.join;
-            // If it is not confirmed the producer has gone, which is found next.
-            let _ = self.leave(&old);
-        }
+        let opened = self.open(&old.id, &Join { from, ..old.join });
+        let (Ok((mut new, _)), true) = (opened, left) else {
+            self.streams.insert(key, old);
+            return false;
+        };
+        new.attachment.follow(&old.attachment);
+        new.join = old.join;
         self.streams.insert(key, new);
         true
     }
@@ -450,6 +456,9 @@ fn monotonic() -> Duration {
 impl Attached {
     /// The next unit or end of the ring, past records that are not for the caller.
     fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
+        if self.is_left {
+            return None;
+        }
         while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {
             match self.attachment.take(buffer) {
                 Taken::Dropped => {}

@@ -13,6 +13,7 @@ use ring_abi::socket;
 use super::allowance::Allowance;
 use super::{Completion, Limits, PendingAttach, Request};
 use crate::ids::{StreamId, StreamUid};
+use crate::publish::Peer;
 use crate::time::Mono;
 
 /// Longest bell interval granted, µs.
@@ -36,6 +37,7 @@ pub(super) struct Surroundings {
 #[derive(Debug)]
 pub(super) struct Connection {
     number: u64,
+    peer: Peer,
     /// `None` once the reader has gone; slots may still wait for their shards.
     socket: Option<OwnedFd>,
     protocol: server::Connection,
@@ -46,15 +48,21 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted. `number` is never used again.
-    pub(super) fn new(number: u64, socket: OwnedFd, around: &Surroundings) -> Self {
+    pub(super) fn new(number: u64, peer: Peer, socket: OwnedFd, around: &Surroundings) -> Self {
         Self {
             number,
+            peer,
             socket: Some(socket),
             protocol: server::Connection::new(),
             streams: BTreeMap::new(),
             hello_until: around.now + around.limits.hello_timeout,
             attaches: Allowance::new(around.limits.attaches),
         }
+    }
+
+    /// Who reads.
+    pub(super) const fn peer(&self) -> Peer {
+        self.peer
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
@@ -158,6 +166,7 @@ impl Connection {
         out.push(Request::Attach(PendingAttach {
             ring: self.ring(slot),
             stream,
+            peer: self.peer,
             join: attach.join,
             session,
         }));

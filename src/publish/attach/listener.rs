@@ -9,10 +9,6 @@ use rustix::net::{SocketFlags, SocketType, accept_with};
 
 use crate::socket_path::{Claim, ClaimError};
 
-/// The owner alone may connect. The control socket lets its group in too; here that would promise what is not kept,
-/// because the thread turns away whoever is not the daemon's user or root.
-const SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-
 /// A bound, listening attach socket. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Listener {
@@ -21,13 +17,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds `path`, mode 0600.
+    /// Binds `path`, mode 0600: only the daemon's user and root can connect.
     ///
     /// # Errors
     /// [`ClaimError`] as [`Claim::take`] has it.
     pub fn bind(path: impl AsRef<Path>) -> Result<Self, ClaimError> {
+        Self::bind_with_mode(path, 0o600)
+    }
+
+    /// Binds `path` with a mode that lets others connect, whom the thread then looks at.
+    ///
+    /// # Errors
+    /// [`ClaimError`] as [`Claim::take`] has it.
+    pub fn bind_with_mode(path: impl AsRef<Path>, mode: u32) -> Result<Self, ClaimError> {
         let claim = Claim::take(path.as_ref())?;
-        let socket = claim.listen(SocketType::SEQPACKET, SOCKET_MODE)?;
+        let socket = claim.listen(SocketType::SEQPACKET, Mode::from_raw_mode(mode))?;
         Ok(Self { socket, _claim: claim })
     }
 

@@ -23,6 +23,7 @@ use ring_abi::handshake::RefusalCode;
 use ring_abi::join::Join;
 use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 
+use super::Peer;
 use crate::ids::{StreamId, StreamUid};
 use crate::limits::{ATTACH_RATE, CONNECT_RATE, HELLO_TIMEOUT, READER_SLOTS_MAX, READERS_MAX, Rate};
 
@@ -32,7 +33,7 @@ pub use thread::{Handle, spawn};
 /// What bounds the readers. The defaults are those of [`limits`](crate::limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. One more is closed at once.
+    /// Connections at once. One more is closed at once. Other users than the daemon's and root may have half of them.
     pub sessions_max: usize,
     /// Streams a session may attach at once.
     pub slots_max: u32,
@@ -79,6 +80,8 @@ pub struct PendingAttach {
     pub ring: RingId,
     /// The stream it asks for.
     pub stream: StreamId,
+    /// Who it is.
+    pub peer: Peer,
     /// Where it wants to enter, and how.
     pub join: Join,
     session: Arc<Session>,

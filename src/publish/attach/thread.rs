@@ -18,6 +18,7 @@ use super::allowance::Allowance;
 use super::connection::{Connection, Fate, Surroundings};
 use super::{Completion, Limits, Listener, Request};
 use crate::clock;
+use crate::publish::{Access, Peer};
 use crate::time::Mono;
 
 /// Epoll data of the listening socket, of the eventfd, and of the first connection.
@@ -33,6 +34,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 enum Command {
     Complete(Completion),
+    Guests(Access),
     Stop,
 }
 
@@ -48,6 +50,11 @@ impl Handle {
     /// Gives the thread the answer to a request.
     pub fn complete(&self, completion: Completion) {
         self.command(Command::Complete(completion));
+    }
+
+    /// Lets the users that `guests` names connect, beside the daemon's own and root. Who is connected stays.
+    pub fn set_guests(&self, guests: Access) {
+        self.command(Command::Guests(guests));
     }
 
     fn command(&self, command: Command) {
@@ -89,6 +96,7 @@ pub fn spawn(
         inbox,
         around: Surroundings { limits, daemon_epoch, now: clock::now().mono },
         requests,
+        guests: Access::default(),
         connects: Allowance::new(limits.connects),
         accept_at: None,
         connections: BTreeMap::new(),
@@ -106,6 +114,8 @@ struct Server<F> {
     inbox: Receiver<Command>,
     around: Surroundings,
     requests: F,
+    /// Who may connect beside the owners.
+    guests: Access,
     connects: Allowance,
     /// While nobody is let in: when somebody is again.
     accept_at: Option<Mono>,
@@ -186,33 +196,37 @@ impl<F: FnMut(Request)> Server<F> {
         }
     }
 
-    /// Same user or root only.
+    /// The daemon's user, root, and guests only.
     fn let_in(&mut self, socket: OwnedFd) {
-        if !self.may_connect(&socket) {
-            return;
-        }
-        if self.connections.len() >= self.around.limits.sessions_max {
-            tracing::warn!(
-                limit = self.around.limits.sessions_max,
-                "a reader was turned away: too many sessions"
-            );
+        let Some(peer) = self.known_peer(&socket) else { return };
+        let limit = self.around.limits.sessions_max;
+        let guests = self.connections.values().filter(|connection| !connection.peer().is_owner).count();
+        if self.connections.len() >= limit || (!peer.is_owner && guests >= limit / 2) {
+            tracing::warn!(limit, uid = peer.uid, "a reader was turned away: too many sessions");
             return;
         }
         let number = self.next_number;
         self.next_number += 1;
         let data = epoll::EventData::new_u64(number);
         if epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
-            self.connections.insert(number, Connection::new(number, socket, &self.around));
+            self.connections.insert(number, Connection::new(number, peer, socket, &self.around));
         }
     }
 
-    fn may_connect(&self, socket: &OwnedFd) -> bool {
-        let peer = socket_peercred(socket).map(|credentials| credentials.uid);
-        let allowed = peer.is_ok_and(|uid| uid == geteuid() || uid == Uid::ROOT);
+    /// Who connects, if that is somebody who may.
+    fn known_peer(&self, socket: &OwnedFd) -> Option<Peer> {
+        let credentials = socket_peercred(socket).ok()?;
+        let is_owner = credentials.uid == geteuid() || credentials.uid == Uid::ROOT;
+        let peer = Peer { uid: credentials.uid.as_raw(), gid: credentials.gid.as_raw(), is_owner };
+        let allowed = self.guests.allows(peer);
         if !allowed {
-            tracing::warn!(uid = ?peer.map(Uid::as_raw), "a reader of another user was turned away");
+            tracing::warn!(
+                uid = peer.uid,
+                gid = peer.gid,
+                "a reader was turned away: no stream's access list names it"
+            );
         }
-        allowed
+        allowed.then_some(peer)
     }
 
     fn readable(&mut self, number: u64) {
@@ -226,7 +240,14 @@ impl<F: FnMut(Request)> Server<F> {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(self.waker.as_fd(), &mut count);
         while let Ok(command) = self.inbox.try_recv() {
-            let Command::Complete(completion) = command else { return true };
+            let completion = match command {
+                Command::Complete(completion) => completion,
+                Command::Guests(guests) => {
+                    self.guests = guests;
+                    continue;
+                }
+                Command::Stop => return true,
+            };
             let number = completion.ring().session;
             if let Some(connection) = self.connections.get_mut(&number) {
                 let fate = connection.complete(completion, &mut self.out);

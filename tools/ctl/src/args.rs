@@ -26,6 +26,14 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Add a camera. Adding it again is no error, and touches nothing.
     Setup(Setup),
+    /// Say which users of this machine may read a stream, beside the daemon's own and root. The list replaces the one before;
+    /// readers that it no longer names are cut off.
+    Access {
+        /// The stream's name.
+        id: String,
+        #[command(flatten)]
+        access: ReaderList,
+    },
     /// Remove a camera. Removing it again is no error.
     Teardown {
         /// The stream's name.
@@ -62,12 +70,31 @@ pub(crate) struct Setup {
     /// A note to keep with the stream; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) access: ReaderList,
     /// The camera's user.
     #[arg(long)]
     pub(crate) user: Option<String>,
     /// A file whose first line is the camera's password; `-` for standard input.
     #[arg(long, value_name = "FILE", requires = "user")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+/// Who may read a stream.
+#[derive(Arguments, Clone, Debug)]
+pub(crate) struct ReaderList {
+    /// A user id that may read the stream; may be repeated.
+    #[arg(long = "uid", value_name = "N")]
+    pub(crate) uids: Vec<u32>,
+    /// A group id whose members (by primary group) may read the stream; may be repeated.
+    #[arg(long = "gid", value_name = "N")]
+    pub(crate) gids: Vec<u32>,
+}
+
+impl From<ReaderList> for v1::AccessPolicy {
+    fn from(ReaderList { uids, gids }: ReaderList) -> Self {
+        Self { uids, gids }
+    }
 }
 
 /// The URL may hold a password.

@@ -32,6 +32,7 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
     let mut output = Output { json: args.json, to };
     match args.command {
         Command::Setup(setup) => set_up(&mut client, setup, &mut output).await,
+        Command::Access { id, access } => set_access(&mut client, id, access.into(), &mut output).await,
         Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
         Command::Get { id } => show_one(&mut client, id, &mut output).await,
         Command::List => list(&mut client, &mut output).await,
@@ -50,6 +51,19 @@ async fn set_up<W: Write>(
     let word = if answer.created { "set up" } else { "unchanged" };
     let line = format!("stream {} {word}", stream.stream_id);
     output.value(&view::Setup { stream: view::Stream::from(stream), created: answer.created }, &line)
+}
+
+async fn set_access<W: Write>(
+    client: &mut Client,
+    id: String,
+    access: v1::AccessPolicy,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let spec = Some(v1::StreamSpec { access: Some(access), ..Default::default() });
+    let request = v1::UpdateStreamRequest { id, spec, ..Default::default() };
+    let stream = view::Stream::from(client.update_stream(request).await?.into_inner());
+    let line = format!("stream {} may be read by {}", stream.stream_id, table::readers(&stream.access));
+    output.value(&stream, &line)
 }
 
 async fn tear_down<W: Write>(
@@ -129,7 +143,7 @@ fn json_problem(error: serde_json::Error) -> Problem {
 }
 
 fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
-    let Setup { id, url, transport, labels, user, password_file } = setup;
+    let Setup { id, url, transport, labels, access, user, password_file } = setup;
     let password = password_file.map(|path| read_password(&path)).transpose()?.unwrap_or_default();
     let credentials = user.map(|username| v1::Credentials { username, password });
     let spec = v1::StreamSpec {
@@ -137,6 +151,7 @@ fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
         credentials,
         transport: v1::Transport::from(transport).into(),
         labels: labels.into_iter().collect(),
+        access: Some(access.into()),
     };
     Ok(v1::SetupStreamRequest { id, url, spec: Some(spec) })
 }

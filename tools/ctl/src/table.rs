@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use prost_types::Timestamp;
 
-use crate::view::{Event, Info, Stream, Track};
+use crate::view::{Access, Event, Info, Stream, Track};
 
 /// Heads of the columns of `list`.
 const HEADER: [&str; 9] = ["NAME", "STATE", "REASON", "CODEC", "SIZE", "FPS", "BITRATE", "READERS", "AGE"];
@@ -49,6 +49,7 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("Credentials", if stream.credentials_set { "set" } else { "none" }.to_owned()),
         ("Transport", stream.transport.clone()),
         ("Labels", or_dash(labels.join(" "))),
+        ("Access", readers(&stream.access)),
         ("State", state),
         ("Detail", or_dash(stream.detail.clone())),
         ("Next attempt", time(&stream.next_attempt)),
@@ -63,6 +64,12 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("Etag", stream.etag.clone()),
         ("Revision", stream.revision.to_string()),
     ])
+}
+
+/// Who may read a stream.
+pub(crate) fn readers(access: &Access) -> String {
+    let list = |name, ids: &[u32]| ids.iter().map(|id| format!(", {name} {id}")).collect::<String>();
+    format!("the daemon's user, root{}{}", list("uid", &access.uids), list("gid", &access.gids))
 }
 
 /// `watch`: one line.

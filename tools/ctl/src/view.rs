@@ -46,6 +46,7 @@ pub(crate) struct Stream {
     pub(crate) credentials_set: bool,
     pub(crate) transport: String,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) access: Access,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) detail: String,
@@ -63,6 +64,13 @@ pub(crate) struct Stream {
     pub(crate) shard: u32,
     pub(crate) etag: String,
     pub(crate) revision: u64,
+}
+
+/// Who may read a stream, beside the daemon's own user and root.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Access {
+    pub(crate) uids: Vec<u32>,
+    pub(crate) gids: Vec<u32>,
 }
 
 /// A track.
@@ -119,6 +127,10 @@ impl From<v1::Stream> for Stream {
             url: spec.url,
             credentials_set: stream.credentials_set,
             labels: spec.labels,
+            access: spec
+                .access
+                .map(|v1::AccessPolicy { uids, gids }| Access { uids, gids })
+                .unwrap_or_default(),
             state,
             reason,
             detail: stream.detail,

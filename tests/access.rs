@@ -1,0 +1,99 @@
+//! Promise: only who may read a stream reads it; when access is withdrawn it ends for the one and for nobody else.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::Pid;
+use support::{Cameras, Lab, Process, SOON, Tap, assert_flawless, program};
+
+/// Users that no machine has.
+const GUEST: u32 = 54_321;
+const STRANGER: u32 = 54_322;
+
+#[test]
+fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access");
+    let daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    let cameras = lab.cameras(&["--cameras", "2"]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
+    set_up(&lab, &cameras, "vault", &[]);
+
+    let mut owner: Tap = lab.tap(&["door", "--stamp", "--json", "--from", "oldest"]).into();
+    let mut guest: Tap = tap_as(&lab, GUEST, &["door", "--json"]).into();
+    owner.take_records(30, SOON);
+    guest.take_records(30, SOON);
+    refused(tap_as(&lab, GUEST, &["vault"]), "may not read");
+    refused(tap_as(&lab, GUEST, &["nothing"]), "may not read");
+    refused(tap_as(&lab, STRANGER, &["door"]), "closed the connection");
+    daemon.wait_for_log("turned away: no stream's access list names it");
+
+    let segments = mapped_streams(daemon.pid());
+    let stream = lab.ctl_json(&["access", "door"]);
+    assert_eq!(stream["access"]["uids"].as_array().unwrap().len(), 0);
+    guest.process.wait_for_log("the ring ended: Rotated, Revoked");
+    assert!(guest.process.wait_for_end(SOON).success());
+    let after = guest.history().last().unwrap()["seq"].as_u64().unwrap();
+    refused(tap_as(&lab, GUEST, &["door"]), "closed the connection");
+
+    // The owner went on behind the very unit, and the segment that was left is freed.
+    let went_on = owner.take_records(100, SOON).last().unwrap()["seq"].as_u64().unwrap();
+    assert!(went_on > after, "{went_on} is not behind {after}");
+    owner.process.signal(rustix::process::Signal::TERM);
+    assert!(owner.process.wait_for_end(SOON).success());
+    assert_flawless("door", &owner.summaries()["door"]);
+    assert_eq!(mapped_streams(daemon.pid()), segments, "memory of a stream that was left");
+
+    // Let in again, the guest reads again.
+    lab.ctl_json(&["access", "door", "--gid", &GUEST.to_string()]);
+    let mut again: Tap = tap_as(&lab, GUEST, &["door", "--json"]).into();
+    again.take_records(10, SOON);
+}
+
+#[test]
+fn a_change_says_what_is_wrong_with_it() {
+    let lab = Lab::new("access-errors");
+    let _daemon = lab.daemon(&[]);
+    let output = lab.ctl(&["access", "nobody", "--uid", "1"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("there is no stream nobody"), "{text}");
+    let output = lab.daemon_command(&["--ring-socket-mode", "0777"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("0600, 0660 or 0666"));
+}
+
+fn set_up(lab: &Lab, cameras: &Cameras, id: &str, access: &[&str]) {
+    let url = cameras.url("cam0");
+    let output = lab.ctl(&[&["setup", id, &url], access].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `vms-tap` of another user, from a place that other users can reach.
+fn tap_as(lab: &Lab, user: u32, arguments: &[&str]) -> Process {
+    let copy = lab.path("vms-tap");
+    if !fs::exists(&copy).unwrap() {
+        fs::copy(program("vms-tap"), &copy).unwrap();
+    }
+    let mut command = Command::new(copy);
+    command.arg("--ring-socket").arg(lab.ring_socket()).args(arguments).uid(user).gid(user);
+    Process::spawn("vms-tap", command)
+}
+
+fn refused(mut tap: Process, why: &str) {
+    assert!(!tap.wait_for_end(SOON).success());
+    let log = tap.rest_of_log().join("\n");
+    assert!(log.contains(why), "{why:?} is not in {log}");
+}
+
+/// Arenas that the daemon maps.
+fn mapped_streams(daemon: Pid) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.as_raw_nonzero())).unwrap();
+    maps.lines().filter(|line| line.contains("memfd:vms-stream")).count()
+}
