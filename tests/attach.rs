@@ -9,6 +9,7 @@ use std::time::Duration;
 use ring_abi::consumer::{Counts, Event, Options, Reader};
 use ring_abi::join::{From, Join};
 use ring_abi::layout::{Class, EndReason, RingState};
+use rustix::event::{PollFd, PollFlags, poll};
 use vms_media::codec::{AccessUnit, AccessUnitSink, ClockSource, Codec, ParameterSets, UnitFlags};
 use vms_media::ids::{StreamId, StreamUid};
 use vms_media::limits::Rate;
@@ -40,6 +41,35 @@ fn a_reader_gets_the_newest_picture_at_once_and_everything_after() {
     let Event::Ended(ended) = reader.next(SECOND) else { panic!("the end was not told") };
     assert_eq!((ended.state, ended.reason), (RingState::Closed, EndReason::StreamClosed));
     assert!(ended.counts.balance() && ended.counts.accepted == 8, "{:?}", ended.counts);
+    assert!(matches!(reader.next(SECOND), Event::ProducerGone));
+}
+
+#[test]
+fn a_reader_with_an_event_loop_waits_on_a_descriptor() {
+    let mut daemon = Daemon::start("notify");
+    daemon.publish("cam", 1..=3, &[1]);
+    let options = Options { notify: true, ..Options::default() };
+    let join = Join::new(Class::Archive, From::Keyframe);
+    let (mut daemon, mut reader) = daemon.attach_with("cam", join, options);
+    let readable = |reader: &Reader, bound_ms: i64| {
+        let bound = rustix::event::Timespec { tv_sec: 0, tv_nsec: bound_ms * 1_000_000 };
+        let fd = reader.notify_fd().expect("it was asked for and granted");
+        poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&bound)).unwrap() == 1
+    };
+    while reader.try_next().is_some() {}
+    assert_eq!(reader.counts(reader.streams().next().unwrap()).unwrap().accepted, 3);
+    assert!(!readable(&reader, 0), "all was read");
+    daemon.publish("cam", 4..=5, &[]);
+    assert!(readable(&reader, 900), "units came");
+    for seq in 4..=5 {
+        let Some(Event::Unit(unit)) = reader.try_next() else { panic!("unit {seq} is not there") };
+        assert_eq!(unit.descriptor.seq, seq);
+    }
+    assert!(reader.try_next().is_none() && !readable(&reader, 0));
+    daemon.publish("cam", 6..=6, &[]);
+    assert!(matches!(reader.next(SECOND), Event::Unit(_)), "and who waits in it is woken, too");
+    drop(daemon);
+    assert!(matches!(reader.next(SECOND), Event::Ended(_)));
     assert!(matches!(reader.next(SECOND), Event::ProducerGone));
 }
 
@@ -207,10 +237,14 @@ impl Daemon {
     }
 
     /// Attaches a reader on a thread of its own while this one serves.
-    fn attach_while_serving(mut self, stream: &'static str, join: Join) -> (Self, Reader) {
+    fn attach_while_serving(self, stream: &'static str, join: Join) -> (Self, Reader) {
+        self.attach_with(stream, join, Options::default())
+    }
+
+    fn attach_with(mut self, stream: &'static str, join: Join, options: Options) -> (Self, Reader) {
         let path = self.path.clone();
         let reader = std::thread::spawn(move || {
-            let mut reader = Reader::connect(&path, &Options::default()).unwrap();
+            let mut reader = Reader::connect(&path, &options).unwrap();
             reader.attach(stream, &join).unwrap();
             reader
         });
