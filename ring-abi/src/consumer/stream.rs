@@ -7,8 +7,8 @@ use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store, fence};
 use crate::handshake::Attached;
 use crate::join::{From, Join};
 use crate::layout::{
-    CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, EndReason, Flags,
-    HeaderError, NALS_PER_UNIT_MAX, RECORD_ACCESS_UNIT, RECORD_DATA, RingState,
+    CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor,
+    EndReason, Flags, HeaderError, NALS_PER_UNIT_MAX, RECORD_ACCESS_UNIT, RECORD_DATA, RingState,
     STREAM_DIRECTORY_OFF, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, high, low,
 };
 use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
