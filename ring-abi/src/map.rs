@@ -29,6 +29,8 @@ pub(crate) enum ReadWrite {}
 /// A mapped segment.
 pub(crate) struct Mapping<Access> {
     raw: Arc<MmapRaw>,
+    /// Bytes that are the segment's: at most those that are mapped.
+    len: u64,
     access: PhantomData<Access>,
 }
 
@@ -41,7 +43,7 @@ impl Mapping<ReadWrite> {
     pub(crate) fn read_write(fd: impl AsFd, len: usize) -> io::Result<Self> {
         let raw = MmapOptions::new().len(len).map_raw(&fd.as_fd())?;
         raw.advise(Advice::PopulateWrite)?;
-        Ok(Self { raw: Arc::new(raw), access: PhantomData })
+        Ok(Self { raw: Arc::new(raw), len: len as u64, access: PhantomData })
     }
 }
 
@@ -49,14 +51,19 @@ impl Mapping<ReadOnly> {
     /// Maps `len` bytes of `fd` for reading. The caller has checked seals and size, so no access faults later.
     pub(crate) fn read_only(fd: impl AsFd, len: usize) -> io::Result<Self> {
         let raw = MmapOptions::new().len(len).map_raw_read_only(&fd.as_fd())?;
-        Ok(Self { raw: Arc::new(raw), access: PhantomData })
+        Ok(Self { raw: Arc::new(raw), len: len as u64, access: PhantomData })
     }
 }
 
 impl<Access> Mapping<Access> {
     /// Bytes.
     pub(crate) fn len(&self) -> u64 {
-        self.raw.len() as u64
+        self.len
+    }
+
+    /// The same memory, nothing of which behind its first `len` bytes is handed out.
+    pub(crate) fn shortened(self, len: u64) -> Self {
+        Self { len: len.min(self.len), ..self }
     }
 
     /// The 32-bit word at `offset`; `None` when it is outside or misaligned.
@@ -253,7 +260,7 @@ unsafe impl<Access> Sync for Mapping<Access> {}
 
 impl<Access> fmt::Debug for Mapping<Access> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mapping").field("len", &self.raw.len()).finish()
+        f.debug_struct("Mapping").field("len", &self.len).finish()
     }
 }
 

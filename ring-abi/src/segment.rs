@@ -79,7 +79,7 @@ pub(crate) fn open_read_only(
     let len = checked_len(fd, SEALS_READ_ONLY)?;
     let map = Mapping::read_only(fd, len)?;
     let header = read_header(&map, kind)?;
-    Ok((map, header))
+    Ok((map.shortened(header.size), header))
 }
 
 /// Opens the segment that this reader writes.
@@ -90,7 +90,7 @@ pub(crate) fn open_cursor(fd: &OwnedFd) -> Result<(Mapping<ReadWrite>, SegmentHe
     let len = checked_len(fd, SEALS_CURSOR)?;
     let map = Mapping::read_write(fd, len)?;
     let header = read_header(&map, SegmentKind::SessionCursor)?;
-    Ok((map, header))
+    Ok((map.shortened(header.size), header))
 }
 
 fn checked_len(fd: &OwnedFd, need: SealFlags) -> Result<usize, OpenError> {
@@ -98,8 +98,9 @@ fn checked_len(fd: &OwnedFd, need: SealFlags) -> Result<usize, OpenError> {
     if !seals.contains(need) {
         return Err(OpenError::Unsealed);
     }
-    let size = fstat(fd).map_err(io::Error::from)?.st_size;
-    Ok(usize::try_from(size).map_err(|_| HeaderError::Table)?)
+    let size = usize::try_from(fstat(fd).map_err(io::Error::from)?.st_size).unwrap_or(0);
+    // An empty file has no magic bytes and cannot even be mapped.
+    if size < size_of::<SegmentHeader>() { Err(HeaderError::Magic.into()) } else { Ok(size) }
 }
 
 fn read_header<Access>(map: &Mapping<Access>, kind: SegmentKind) -> Result<SegmentHeader, OpenError> {

@@ -7,9 +7,9 @@ use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store, fence};
 use crate::handshake::Attached;
 use crate::join::{From, Join};
 use crate::layout::{
-    CONFIG_DATA_MAX, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, EndReason, Flags,
-    HeaderError, NALS_PER_UNIT_MAX, RECORD_ACCESS_UNIT, RECORD_DATA, RING_SLOTS_RANGE, RingState,
-    STREAM_DIRECTORY_OFF, SegmentKind, StreamState, TRACKS_MAX, TrackKind, high, low,
+    CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, Codec, ConfigHeader, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor,
+    EndReason, Flags, HeaderError, NALS_PER_UNIT_MAX, RECORD_ACCESS_UNIT, RECORD_DATA, RingState,
+    STREAM_DIRECTORY_OFF, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, high, low,
 };
 use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
 use crate::position::{Arena, Place};
@@ -72,7 +72,7 @@ pub(crate) enum Taken {
     Dropped,
     /// No record.
     Empty,
-    /// The ring has ended and everything in it was taken. Said once.
+    /// The ring has ended and everything in it was taken, or cannot be. Said once.
     Ended { state: RingState, reason: EndReason },
 }
 
@@ -135,7 +135,6 @@ impl Attachment {
         let shape: [u64; 1] = ring.bytes(64, 8).and_then(|b| b.read_words(0)).ok_or(HeaderError::Table)?;
         let slots = low(shape[0]);
         if !slots.is_power_of_two()
-            || slots > *RING_SLOTS_RANGE.end()
             || u64::from(header.rec_size) < DESCRIPTOR_LEN
             || !header.rec_size.is_multiple_of(8)
         {
@@ -234,6 +233,9 @@ impl Attachment {
         if tail == self.head {
             return self.take_end(state);
         }
+        if self.ended || tail.wrapping_sub(self.head) > self.slots {
+            return self.take_nonsense();
+        }
         let at = self.record_off();
         let record =
             self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));
@@ -260,19 +262,29 @@ impl Attachment {
         Taken::Ended { state, reason: EndReason::from_word(high(line)) }
     }
 
+    /// The producer said what cannot be: nothing of the ring can be relied on any more, its final counts neither.
+    fn take_nonsense(&mut self) -> Taken {
+        if self.ended {
+            return Taken::Empty;
+        }
+        self.ended = true;
+        Taken::Ended { state: RingState::Closed, reason: EndReason::None }
+    }
+
     fn take_unit(&mut self, d: Descriptor, buffer: &mut UnitBuffer) -> Taken {
+        if d.seq <= self.counting.counts().last_seq {
+            return Taken::Dropped;
+        }
+        let lost = self.counting.lost_before(d.seq, d.filtered);
+        self.awaits_key |= lost > 0 && !self.everything;
         if !matches!(d.record_type, RECORD_ACCESS_UNIT | RECORD_DATA) {
             // Of a later minor version: passed over, and not missing.
             return self.drop_unit(&d, Outcome::Skipped);
         }
-        let lost = self.counting.lost_before(d.seq, d.filtered);
         let Some(track) = self.tracks.get_mut(usize::from(d.track)) else {
             return self.drop_unit(&d, Outcome::Rejected);
         };
         let is_video = track.kind == TrackKind::Video;
-        if lost > 0 && !self.everything {
-            self.awaits_key = true;
-        }
         if is_video && self.awaits_key && !d.has(Flags::KEY) {
             return self.drop_unit(&d, Outcome::Skipped);
         }
@@ -383,7 +395,7 @@ fn track_views(map: &Mapping<ReadOnly>) -> Result<Vec<TrackView>, HeaderError> {
     let directory = map.bytes(STREAM_DIRECTORY_OFF, 64).and_then(|b| b.read_words::<2>(0));
     let [shape, tracks_off] = directory.ok_or(HeaderError::Table)?;
     let (count, track_size) = (low(shape), u64::from(high(shape)));
-    if count as usize > TRACKS_MAX {
+    if count as usize > TRACKS_MAX || !is_distance(track_size, size_of::<TrackEntry>()) {
         return Err(HeaderError::Table);
     }
     let view = |n: u32| {
@@ -393,14 +405,23 @@ fn track_views(map: &Mapping<ReadOnly>) -> Result<Vec<TrackView>, HeaderError> {
     (0..count).map(|n| view(n).ok_or(HeaderError::Table)).collect()
 }
 
+/// Whether entries of at least `len` bytes can stand this far apart, their words aligned.
+fn is_distance(distance: u64, len: usize) -> bool {
+    distance >= len as u64 && distance.is_multiple_of(8)
+}
+
 fn track_view(map: &Mapping<ReadOnly>, offset: u64) -> Option<TrackView> {
-    let words = map.bytes(offset, 64)?.read_words::<5>(0)?;
+    let words = map.bytes(offset, size_of::<TrackEntry>() as u64)?.read_words::<5>(0)?;
     let [kind, arena_off, arena_len, configs_off, configs] = words;
     let (count, size) = (low(configs), u64::from(high(configs)));
+    if count > 0 && !is_distance(size, CONFIG_ENTRY_LEN as usize) {
+        return None;
+    }
+    // Bounded by the segment's size: the first entry outside of it ends the walk.
     let entry = |n: u32| {
         let at = configs_off.checked_add(u64::from(n).checked_mul(size)?)?;
         Some(ConfigEntry {
-            bytes: map.bytes(at, (CONFIG_DATA_MAX + size_of::<ConfigHeader>()) as u64)?,
+            bytes: map.bytes(at, u64::from(CONFIG_ENTRY_LEN))?,
             generation: map.word32(at.checked_add(4)?)?,
         })
     };
@@ -409,7 +430,7 @@ fn track_view(map: &Mapping<ReadOnly>, offset: u64) -> Option<TrackView> {
         arena: Arena::new(arena_len)?,
         bytes: map.bytes(arena_off, arena_len)?,
         reclaim_pos: map.word64(offset.checked_add(64)?)?,
-        configs: (0..count.min(64)).map(entry).collect::<Option<_>>()?,
+        configs: (0..count).map(entry).collect::<Option<_>>()?,
         config: Configuration::default(),
     })
 }

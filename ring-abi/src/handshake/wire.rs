@@ -105,9 +105,9 @@ impl Message {
         let request = input.u32()?;
         input.u32()?;
         input.kind = kind;
-        if usize::try_from(len).is_ok_and(|len| len > packet.len() || len < HEAD_LEN) {
-            return Err(DecodeError::Short { kind });
-        }
+        // What the sender put behind the message is not of it.
+        let message = usize::try_from(len).ok().and_then(|len| packet.get(HEAD_LEN..len));
+        input.rest = message.ok_or(DecodeError::Short { kind })?;
         let message = match kind {
             1 => Self::Hello(take_hello(&mut input)?),
             2 => Self::Welcome(take_welcome(&mut input)?),
