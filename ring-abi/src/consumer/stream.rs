@@ -261,18 +261,19 @@ impl Attachment {
     }
 
     fn take_unit(&mut self, d: Descriptor, buffer: &mut UnitBuffer) -> Taken {
+        // First of all, whatever the record is: once it is counted, what is missing before it shows no more.
+        let lost = self.counting.lost_before(d.seq, d.filtered);
+        if lost > 0 && !self.everything {
+            self.awaits_key = true;
+        }
         if !matches!(d.record_type, RECORD_ACCESS_UNIT | RECORD_DATA) {
             // Of a later minor version: passed over, and not missing.
             return self.drop_unit(&d, Outcome::Skipped);
         }
-        let lost = self.counting.lost_before(d.seq, d.filtered);
         let Some(track) = self.tracks.get_mut(usize::from(d.track)) else {
             return self.drop_unit(&d, Outcome::Rejected);
         };
         let is_video = track.kind == TrackKind::Video;
-        if lost > 0 && !self.everything {
-            self.awaits_key = true;
-        }
         if is_video && self.awaits_key && !d.has(Flags::KEY) {
             return self.drop_unit(&d, Outcome::Skipped);
         }
