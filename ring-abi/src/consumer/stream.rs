@@ -275,6 +275,7 @@ impl Attachment {
         if d.seq <= self.counting.counts().last_seq {
             return Taken::Dropped;
         }
+        // Whatever the record is: once it is counted, what is missing before it shows no more.
         let lost = self.counting.lost_before(d.seq, d.filtered);
         self.awaits_key |= lost > 0 && !self.everything;
         if !matches!(d.record_type, RECORD_ACCESS_UNIT | RECORD_DATA) {

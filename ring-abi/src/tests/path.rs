@@ -128,6 +128,30 @@ fn records_of_an_unknown_type_are_passed_over() {
     assert_eq!((counts.lost, counts.rejected, counts.skipped), (0, 0, 1));
 }
 
+/// Unit 2 never comes, and the record that shows it is none that the reader understands.
+#[test]
+fn a_loss_before_a_record_that_is_passed_over_is_a_loss() {
+    for (record_type, track) in [(77, 0), (1, 9)] {
+        let mut rig = Rig::new(1 << 20, 4096);
+        let mut model = rig.attach(0, &archive(From::Live));
+        for seq in 1..=5 {
+            rig.commit(1000, if matches!(seq, 1 | 5) { KEY } else { NONE });
+        }
+        let (mut tap, mut ring) = rig.hand_made(1, &archive(From::Live));
+        while let Some(mut descriptor) = model.attachment.peek() {
+            model.take();
+            if descriptor.seq == 3 {
+                (descriptor.record_type, descriptor.track) = (record_type, track);
+            }
+            if descriptor.seq != 2 {
+                ring.push(descriptor);
+            }
+        }
+        assert_eq!(tap.seqs(), [1, 5], "unit 4 may refer to unit 2");
+        assert!(tap.attachment.counts().balance());
+    }
+}
+
 #[test]
 fn a_reason_that_changes_within_a_state_is_shown_and_announced() {
     let mut rig = Rig::new(1 << 20, 4096);
