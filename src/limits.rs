@@ -61,6 +61,9 @@ pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
 
 /// Readers connected at once. One more is turned away.
 pub const READERS_MAX: usize = 64;
+/// Streams that have ended, or been torn down, whose memory the readers of one user may hold, because they have not detached. One more
+/// attachment is refused then.
+pub const ENDED_STREAMS_HELD_MAX: usize = 32;
 /// Users, and as many groups, that a stream's access list may name.
 pub const ACCESS_IDS_MAX: usize = 64;
 /// Streams that one reader may attach at once: all of them.

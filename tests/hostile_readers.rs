@@ -68,6 +68,39 @@ fn heads_that_lie_evict_their_own_ring() {
 }
 
 #[test]
+fn the_memory_of_ended_streams_that_a_user_may_hold_is_bounded() {
+    const MAX: usize = vms_media::limits::ENDED_STREAMS_HELD_MAX;
+    let lab = Lab::new("hostile-hoard");
+    let _daemon = lab.daemon(&[]);
+    let ids: Vec<String> = (0..MAX + 3).map(|n| format!("h{n}")).collect();
+    let mut command = Command::new("/usr/bin/python3");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/hostile_reader.py");
+    command.arg(script).arg("hoard").arg(lab.ring_socket()).args(&ids);
+    let hoarder = Process::spawn("hostile_reader.py", command);
+    let mut report = None;
+    for id in &ids {
+        lab.setup(id, "rtsp://127.0.0.1:1/none");
+        let line = hoarder.wait_for_line("its next word", SOON, |_| true);
+        assert!(lab.ctl(&["teardown", id]).status.success());
+        if line.starts_with('{') {
+            report = Some(line);
+            break;
+        }
+        assert_eq!(line, format!("holds {id}"));
+    }
+    let report: Value = serde_json::from_str(&report.expect("it was never refused")).unwrap();
+    // A stream whose removal is still under way does not count yet.
+    assert!(report["code"] == 3 && report["held"].as_u64().unwrap() >= MAX as u64, "{report}");
+    lab.setup("last", "rtsp://127.0.0.1:1/none");
+    let mut refused = lab.tap(&["last", "--duration", "1"]);
+    assert!(!refused.wait_for_end(SOON).success(), "the whole user is refused, not the session");
+    // With the hoarder its hold ends: others of the user are served again.
+    drop(hoarder);
+    let mut reader = lab.tap(&["last", "--duration", "1"]);
+    assert!(reader.wait_for_end(SOON).success(), "{}", reader.log());
+}
+
+#[test]
 fn packets_that_are_no_messages_are_refused() {
     let report = attack("handshake");
     let (refused, welcome) = (json!([5]), json!([2]));

@@ -3,7 +3,7 @@
 //!
 //! Invariant: each request gets exactly one answer. One that went to a shard is in `pending` until then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -81,6 +81,15 @@ impl Attachments {
     /// Whether `stream` has a reader whom `access` does not name.
     pub(crate) fn has_reader_outside(&self, stream: StreamUid, access: &Access) -> bool {
         self.readers.values().any(|(of, peer)| *of == stream && !access.allows(*peer))
+    }
+
+    /// Streams that are not `live` any more, but whose memory readers hold: those of the user `uid`, or of all.
+    pub(crate) fn held_by(&self, uid: Option<u32>, live: impl Fn(StreamUid) -> bool) -> usize {
+        let ended = self
+            .readers
+            .values()
+            .filter(|(stream, peer)| uid.is_none_or(|uid| peer.uid == uid) && !live(*stream));
+        ended.map(|(stream, _)| stream).collect::<HashSet<_>>().len()
     }
 
     /// Lets the users that `guests` names connect.

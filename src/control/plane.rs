@@ -24,6 +24,7 @@ use super::spec::StreamSpec;
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
+use crate::limits::ENDED_STREAMS_HELD_MAX;
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Access, Publisher, RefusalCode, Successor};
 use crate::shard::Event;
@@ -232,9 +233,14 @@ impl Plane {
         Ok(Found::Free(uid, claim))
     }
 
-    /// Segments that take room.
+    /// Segments that take room, also those that only readers still hold.
     fn segments(&self) -> usize {
-        self.engine.live() + self.setups.rooms() + self.rotating.len()
+        self.engine.live() + self.setups.rooms() + self.rotating.len() + self.held_by(None)
+    }
+
+    /// Streams that no shard has any more, but readers of the user `uid` (or of any) hold.
+    fn held_by(&self, uid: Option<u32>) -> usize {
+        self.attachments.held_by(uid, |stream| self.engine.segment(stream).is_some())
     }
 
     /// Whether `access` cuts a reader off: then what other memory is to be made of. Its room is taken.
@@ -375,6 +381,13 @@ impl Plane {
             self.attachments.refuse(reader.ring, RefusalCode::UnknownStream, text);
             return;
         };
+        if self.held_by(Some(reader.peer.uid)) >= ENDED_STREAMS_HELD_MAX {
+            let text = format!(
+                "readers of this user hold the memory of {ENDED_STREAMS_HELD_MAX} streams that have ended: detach them"
+            );
+            self.attachments.refuse(reader.ring, RefusalCode::Limit, text);
+            return;
+        }
         let uid = segment.uid;
         if let Some(ring) = self.attachments.begin(reader, segment) {
             self.engine.attach(uid, ring);

@@ -31,7 +31,7 @@ def message(kind: int, body: bytes, request: int = 1) -> bytes:
     return struct.pack("<IIII", kind, 16 + len(body), request, 0) + body
 
 
-def hello(features: int = 0, slots: int = 8) -> bytes:
+def hello(features: int = 0, slots: int = 64) -> bytes:
     return message(1, struct.pack("<HHHHQIIII32s256s", 1, 0, 0, 0, features, slots, 0, 0, 0, b"", b""))
 
 
@@ -203,10 +203,31 @@ def handshake(path: str, ids: list[str]) -> dict:
     return answers
 
 
+def hoard(path: str, ids: list[str]) -> dict:
+    """Attaches each stream as soon as it is there, says so, and never lets go; until it is refused."""
+    session = Session(path)
+    keep.append(session)
+    for request, stream in enumerate(ids, 2):
+        while True:
+            session.socket.send(attach(stream, request))
+            data, fds, _, _ = socket.recv_fds(session.socket, 4096, 4)
+            kind, code = struct.unpack_from("<I", data)[0], struct.unpack_from("<I", data, 16)[0]
+            if kind == 4:
+                hoarded.append(fds)
+                print(f"holds {stream}", flush=True)
+                break
+            if code != 1:  # anything but "unknown stream"
+                return {"held": len(hoarded), "code": code}
+            time.sleep(0.01)
+    return {"held": len(hoarded)}
+
+
+hoarded: list[list[int]] = []
 keep: list[Session] = []
 
 if __name__ == "__main__":
     role, ring_socket, *streams = sys.argv[1:]
-    print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake}[role](ring_socket, streams)))
+    print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake,
+                      "hoard": hoard}[role](ring_socket, streams)))
     sys.stdout.flush()
     sys.stdin.read()
