@@ -6,6 +6,7 @@ mod lapping;
 mod oracle;
 mod path;
 mod seals;
+mod vectors;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
