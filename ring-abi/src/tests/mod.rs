@@ -7,6 +7,7 @@ mod oracle;
 mod path;
 mod rotation;
 mod seals;
+mod vectors;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
