@@ -364,7 +364,7 @@ fn monotonic() -> Duration {
 impl Slot {
     /// The next unit or end of the ring, past records that are not for the caller.
     fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
-        while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {
+        while self.look || cursor::observe_session_tail(&self.tail) != self.attachment.head_low() {
             match self.attachment.take(buffer) {
                 Taken::Dropped => {}
                 Taken::Empty => {
