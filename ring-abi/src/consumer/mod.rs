@@ -34,6 +34,12 @@ use stream::{Attachment, Taken, UnitBuffer};
 #[cfg(test)]
 pub(crate) mod rig {
     pub(crate) use super::stream::{Attachment, Taken, UnitBuffer};
+
+    impl super::Reader {
+        pub(crate) fn attachment(&mut self, stream: super::StreamKey) -> Option<&mut Attachment> {
+            self.streams.get_mut(&stream.0).map(|slot| &mut slot.attachment)
+        }
+    }
 }
 
 /// Longest sleep on the bell: how late a producer that died is noticed.

@@ -203,6 +203,20 @@ impl Attachment {
         waits.then(|| self.records.read_words(at)).flatten().map(|words| Descriptor::from_words(&words))
     }
 
+    /// How far a unit's payload is from being overwritten; `None` when it may be already. For tests that aim at that edge.
+    #[cfg(test)]
+    pub(crate) fn distance(&self, d: &Descriptor) -> Option<u64> {
+        let track = self.tracks.get(usize::from(d.track))?;
+        d.pos.checked_sub(track.reclaim_pos.load(Ordering::Relaxed))
+    }
+
+    /// Passes the next record over, for tests.
+    #[cfg(test)]
+    pub(crate) fn skip(&mut self) {
+        self.head += 1;
+        cursor::publish_head(&self.head_word, self.head);
+    }
+
     /// Takes the next record. The payload of a [`Taken::Unit`] is in `buffer`, whole and validated.
     pub(crate) fn take(&mut self, buffer: &mut UnitBuffer) -> Taken {
         // The state first: what was pushed before it ended is in the ring when the state is seen.
