@@ -1,6 +1,6 @@
 //! The steps of the protocol on shared words: what is stored and loaded, in which order, with which fence.
 //!
-//! Each function is one step of `SPEC.md` §6 and §7. The words are reached through [`Load`], [`Store`] and [`Add`], so
+//! Each function is one step of `SPEC.md` §2.4, §4 and §6 to §8. The words are reached through [`Load`], [`Store`] and [`Add`], so
 //! that the model checker runs these very functions on its own atomics (`loom_tests`).
 
 #[cfg(not(loom))]
@@ -60,6 +60,26 @@ pub(crate) fn observe_tail(word: &impl Load<u64>) -> u64 {
     word.load(Ordering::Acquire)
 }
 
+/// Producer, after [`publish_tail`]: makes the slot's ring ready for a reader that scans the session.
+pub(crate) fn publish_session_tail(word: &impl Store<u32>, tail: u32) {
+    word.store(tail, Ordering::Release);
+}
+
+/// Reader: the slot's ring is ready when this is not the low half of its own head; then [`observe_tail`] sees the record.
+pub(crate) fn observe_session_tail(word: &impl Load<u32>) -> u32 {
+    word.load(Ordering::Acquire)
+}
+
+/// Producer, after the last record and the final counts: ends the ring.
+pub(crate) fn publish_end(word: &impl Store<u32>, state: u32) {
+    word.store(state, Ordering::Release);
+}
+
+/// Reader, before [`observe_tail`]: how the ring ended. What precedes an end that was seen is then seen, too.
+pub(crate) fn observe_end(word: &impl Load<u32>) -> u32 {
+    word.load(Ordering::Acquire)
+}
+
 /// Reader: gives the records below `head` back; its loads of them are over.
 pub(crate) fn publish_head(word: &impl Store<u64>, head: u64) {
     word.store(head, Ordering::Release);
@@ -95,6 +115,29 @@ pub(crate) fn park(bell: &impl Load<u32>, parked: &impl Store<u32>, seen: u32) -
 /// Reader: it is awake again.
 pub(crate) fn unpark(parked: &impl Store<u32>) {
     parked.store(0, Ordering::Relaxed);
+}
+
+/// Producer: begins to write over a configuration entry of generation `before`, which is even.
+/// The fence orders the odd generation before the content.
+pub(crate) fn begin_entry(generation: &impl Store<u32>, before: u32) {
+    generation.store(before.wrapping_add(1), Ordering::Relaxed);
+    fence(Ordering::Release);
+}
+
+/// Producer: the entry that was of generation `before` is whole again.
+pub(crate) fn end_entry(generation: &impl Store<u32>, before: u32) {
+    generation.store(before.wrapping_add(2), Ordering::Release);
+}
+
+/// Reader, before it copies a configuration entry: its generation; `None` while it is written.
+pub(crate) fn observe_entry(generation: &impl Load<u32>) -> Option<u32> {
+    Some(generation.load(Ordering::Acquire)).filter(|generation| generation % 2 == 0)
+}
+
+/// Reader, after its copy: whether the entry is still that of generation `before`.
+pub(crate) fn entry_unchanged(generation: &impl Load<u32>, before: u32) -> bool {
+    fence(Ordering::Acquire);
+    generation.load(Ordering::Relaxed) == before
 }
 
 macro_rules! words_of {

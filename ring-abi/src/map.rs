@@ -17,6 +17,18 @@ use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::thread::futex;
 
 use crate::cursor::{Add, AtomicU32, AtomicU64, Load, Ordering, Store};
+#[cfg(test)]
+use crate::tests::steps::{half, step};
+
+/// Called after each access; where tests stop a process between any two.
+#[cfg(not(test))]
+const fn step() {}
+
+/// Where to split a copy of `len` bytes, so that tests can stop a process within.
+#[cfg(not(test))]
+const fn half(_len: usize) -> Option<usize> {
+    None
+}
 
 /// Marks what this process may only read.
 #[derive(Debug)]
@@ -120,19 +132,24 @@ macro_rules! word_access {
     ($atomic:ty, $int:ty) => {
         impl<Access> Load<$int> for Word<$atomic, Access> {
             fn load(&self, order: Ordering) -> $int {
-                self.atomic().load(order)
+                let value = self.atomic().load(order);
+                step();
+                value
             }
         }
 
         impl Store<$int> for Word<$atomic, ReadWrite> {
             fn store(&self, value: $int, order: Ordering) {
                 self.atomic().store(value, order);
+                step();
             }
         }
 
         impl Add<$int> for Word<$atomic, ReadWrite> {
             fn fetch_add(&self, value: $int, order: Ordering) -> $int {
-                self.atomic().fetch_add(value, order)
+                let before = self.atomic().fetch_add(value, order);
+                step();
+                before
             }
         }
     };
@@ -181,10 +198,14 @@ impl<Access> Bytes<Access> {
     /// The copy may be torn when the other side writes at the same time; `cursor::still_valid` tells.
     #[must_use]
     pub(crate) fn read(&self, offset: u64, to: &mut [u8]) -> bool {
+        if let Some((first, second)) = half(to.len()).and_then(|half| to.split_at_mut_checked(half)) {
+            return self.read(offset, first) && self.read(offset.saturating_add(first.len() as u64), second);
+        }
         let Some(start) = self.inside(offset, to.len()) else { return false };
         // SAFETY: `inside` compared the range with `len`, which `Mapping::bytes` compared with the mapping that `owner`
         // keeps; `to` is a distinct, writable slice of the same length.
         unsafe { copy::opaque(self.start.wrapping_add(start), to.as_mut_ptr(), to.len()) }
+        step();
         true
     }
 
@@ -193,6 +214,7 @@ impl<Access> Bytes<Access> {
     pub(crate) fn read_words<const N: usize>(&self, offset: u64) -> Option<[u64; N]> {
         let start = self.inside(offset, N * 8).filter(|start| start.is_multiple_of(8))?;
         let first = self.start.wrapping_add(start).cast::<AtomicU64>();
+        step();
         Some(std::array::from_fn(|n| {
             // SAFETY: `inside` holds for all N words and `start` is a multiple of 8, as is the range's begin (`bytes`).
             let word = unsafe { &*first.wrapping_add(n) };
@@ -210,9 +232,14 @@ impl Bytes<ReadWrite> {
     /// Writes `from` at `offset`; false, and nothing written, when it does not fit.
     #[must_use]
     pub(crate) fn write(&self, offset: u64, from: &[u8]) -> bool {
+        if let Some((first, second)) = half(from.len()).and_then(|half| from.split_at_checked(half)) {
+            return self.write(offset, first)
+                && self.write(offset.saturating_add(first.len() as u64), second);
+        }
         let Some(start) = self.inside(offset, from.len()) else { return false };
         // SAFETY: as in `read`, and the mapping is writable (`ReadWrite`).
         unsafe { copy::opaque(from.as_ptr(), self.start.wrapping_add(start), from.len()) }
+        step();
         true
     }
 
@@ -227,6 +254,7 @@ impl Bytes<ReadWrite> {
             // SAFETY: as in `read_words`, and the mapping is writable (`ReadWrite`).
             let slot = unsafe { &*first.wrapping_add(n) };
             slot.store(*word, Ordering::Relaxed);
+            step();
         }
         true
     }
@@ -240,6 +268,7 @@ impl Bytes<ReadWrite> {
         }
         // SAFETY: both ranges are inside (`inside`), do not overlap (the line above), and the mapping is writable.
         unsafe { copy::opaque(self.start.wrapping_add(from), self.start.wrapping_add(to), len) }
+        step();
         true
     }
 }

@@ -38,6 +38,12 @@ use stream::{Attachment, Taken, UnitBuffer};
 #[cfg(test)]
 pub(crate) mod rig {
     pub(crate) use super::stream::{Attachment, Taken, UnitBuffer};
+
+    impl super::Reader {
+        pub(crate) fn attachment(&mut self, stream: super::StreamKey) -> Option<&mut Attachment> {
+            self.streams.get_mut(&stream.0).map(|slot| &mut slot.attachment)
+        }
+    }
 }
 
 /// Longest sleep on the bell: how late a producer that died is noticed.
@@ -459,7 +465,7 @@ impl Attached {
         if self.is_left {
             return None;
         }
-        while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {
+        while self.look || cursor::observe_session_tail(&self.tail) != self.attachment.head_low() {
             match self.attachment.take(buffer) {
                 Taken::Dropped => {}
                 Taken::Empty => {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::counting::{Counting, Counts, Outcome};
-use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store, fence};
+use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store};
 use crate::handshake::Attached;
 use crate::join::{From, Join};
 use crate::layout::{
@@ -225,10 +225,24 @@ impl Attachment {
         waits.then(|| self.records.read_words(at)).flatten().map(|words| Descriptor::from_words(&words))
     }
 
+    /// How far a unit's payload is from being overwritten; `None` when it may be already. For tests that aim at that edge.
+    #[cfg(test)]
+    pub(crate) fn distance(&self, d: &Descriptor) -> Option<u64> {
+        let track = self.tracks.get(usize::from(d.track))?;
+        d.pos.checked_sub(track.reclaim_pos.load(Ordering::Relaxed))
+    }
+
+    /// Passes the next record over, for tests.
+    #[cfg(test)]
+    pub(crate) fn skip(&mut self) {
+        self.head += 1;
+        cursor::publish_head(&self.head_word, self.head);
+    }
+
     /// Takes the next record. The payload of a [`Taken::Unit`] is in `buffer`, whole and validated.
     pub(crate) fn take(&mut self, buffer: &mut UnitBuffer) -> Taken {
         // The state first: what was pushed before it ended is in the ring when the state is seen.
-        let state = RingState::from_word(self.end_word.load(Ordering::Acquire));
+        let state = RingState::from_word(cursor::observe_end(&self.end_word));
         let tail = cursor::observe_tail(&self.ring_tail);
         if tail == self.head {
             return self.take_end(state);
@@ -367,17 +381,16 @@ impl UnitBuffer {
 impl ConfigEntry {
     /// A seqlock's reader: what was copied counts if the generation was even and did not change.
     fn copy(&self, id: u32) -> Option<Configuration> {
-        let before = self.generation.load(Ordering::Acquire);
+        let before = cursor::observe_entry(&self.generation)?;
         let words: [u64; 5] = self.bytes.read_words(0)?;
-        if before % 2 == 1 || low(words[0]) != id {
+        if low(words[0]) != id {
             return None;
         }
         let [_, w1, w2, w3, w4] = words;
         let len = usize::try_from(high(w4)).ok().filter(|len| *len <= CONFIG_DATA_MAX)?;
         let mut data = vec![0; len];
         let copied = self.bytes.read(size_of::<ConfigHeader>() as u64, &mut data);
-        fence(Ordering::Acquire);
-        let whole = copied && self.generation.load(Ordering::Relaxed) == before;
+        let whole = copied && cursor::entry_unchanged(&self.generation, before);
         whole.then(|| Configuration {
             id,
             codec: low(w1),

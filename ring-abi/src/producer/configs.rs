@@ -1,7 +1,6 @@
 //! One track's configuration entries: eight parameter sets with ids that are never used twice.
 
-use crate::cursor::AtomicU32;
-use crate::cursor::{Load, Ordering, Store, fence};
+use crate::cursor::{self, AtomicU32, Load, Ordering};
 use crate::layout::{
     CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Codec, ConfigHeader, high, low, pair,
 };
@@ -132,8 +131,7 @@ impl Slot {
     /// A seqlock's writer: the generation is odd while the entry is not whole.
     fn write(&mut self, id: u32, configuration: &Configuration<'_>) {
         let generation = self.generation.load(Ordering::Relaxed);
-        self.generation.store(generation.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
+        cursor::begin_entry(&self.generation, generation);
         let len = u32::try_from(configuration.data.len()).unwrap_or(0);
         let (fps_num, fps_den) = configuration.frame_rate;
         let whole = self.bytes.write(64, configuration.data)
@@ -148,7 +146,7 @@ impl Slot {
                 ],
             );
         debug_assert!(whole, "the caller compared the length with the entry's");
-        self.generation.store(generation.wrapping_add(2), Ordering::Release);
+        cursor::end_entry(&self.generation, generation);
         (self.id, self.codec, self.len, self.last_use) = (id, configuration.codec, len, 0);
     }
 }

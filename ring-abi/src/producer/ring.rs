@@ -212,7 +212,7 @@ impl ReaderRing {
         debug_assert!(written, "the remainder by the slots is inside of the records");
         self.tail += 1;
         cursor::publish_tail(&self.tail_word, self.tail);
-        self.session_tail.store(crate::layout::low(self.tail), Ordering::Release);
+        cursor::publish_session_tail(&self.session_tail, crate::layout::low(self.tail));
         self.touched = true;
     }
 
@@ -225,7 +225,7 @@ impl ReaderRing {
         let line = [pair(RingState::Ok as u32, reason as u32), last_seq, self.filtered];
         let written = self.end_line.write_words(0, &line);
         debug_assert!(written, "the line has 64 bytes");
-        self.end_word.store(state as u32, Ordering::Release);
+        cursor::publish_end(&self.end_word, state as u32);
         self.pace.caught_up();
         self.session.note_change();
         self.touched = true;

@@ -5,8 +5,10 @@ mod hostile;
 mod lapping;
 mod oracle;
 mod path;
+mod processes;
 mod rotation;
 mod seals;
+pub(crate) mod steps;
 mod vectors;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +27,8 @@ pub(crate) struct Rig {
     pub(crate) producer: Producer,
     pub(crate) session: Arc<Session>,
     pub(crate) cursor: Mapping<ReadWrite>,
+    /// What units are committed with.
+    pub(crate) config_id: u32,
 }
 
 /// A reader of the rig's stream.
@@ -46,7 +50,7 @@ impl Rig {
         let session = Session::create(1, 7, 8).unwrap();
         let [_, cursor] = session.fds().map(|fd| fd.try_clone_to_owned().unwrap());
         let (cursor, _) = open_cursor(&cursor).unwrap();
-        Self { producer, session, cursor }
+        Self { producer, session, cursor, config_id: 0 }
     }
 
     pub(crate) fn attach(&mut self, slot: u32, join: &Join) -> Tap {
@@ -95,7 +99,8 @@ impl Rig {
             self.producer.append(0, part).unwrap();
         }
         let ends = [u32::try_from(len).unwrap()];
-        let unit = Unit { flags, recv_mono_ns: seq * 40_000_000, ..Unit::default() };
+        let (config_id, recv_mono_ns) = (self.config_id, seq * 40_000_000);
+        let unit = Unit { flags, config_id, recv_mono_ns, ..Unit::default() };
         self.producer.commit(0, &unit, &ends, self.now()).unwrap()
     }
 
