@@ -46,7 +46,7 @@ impl Script {
         let said = &mut self.said[segment as usize];
         said.resize(now.len(), 0);
         let mut at = 0;
-        while let Some(begin) = (at..now.len()).find(|n| said[*n] != now[*n]) {
+        while let Some(begin) = first_difference(said, now, at) {
             let mut end = begin + 1;
             let mut last = end;
             while end < now.len() && end - begin < RUN_MAX && end - last < GAP_MAX {
@@ -66,6 +66,13 @@ impl Script {
     pub(super) fn text(&self, title: &str) -> String {
         format!("# {title}\n{}{}", self.head, self.body)
     }
+}
+
+/// Where two texts of equal length first differ, from `at` on; by blocks, because most of a segment stays.
+fn first_difference(said: &[u8], now: &[u8], at: usize) -> Option<usize> {
+    let blocks = said[at..].chunks(256).zip(now[at..].chunks(256));
+    let (n, (said, now)) = blocks.enumerate().find(|(_, (said, now))| said != now)?;
+    Some(at + n * 256 + said.iter().zip(now).position(|(said, now)| said != now)?)
 }
 
 impl Segment {
