@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
 mod hostile;
-mod lapping;
 mod oracle;
 mod path;
 mod processes;
