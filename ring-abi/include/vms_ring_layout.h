@@ -18,7 +18,7 @@
 #define VMS_RING_CONFIG_DATA_MAX 4032 /* bytes of parameter sets in a configuration entry */
 #define VMS_RING_UNIT_LEN_MAX 4194304 /* bytes of a unit with its 128 bytes in front and its NAL index, whatever the arena's size */
 #define VMS_RING_NALS_PER_UNIT_MAX 1024 /* NAL units of one access unit */
-#define VMS_RING_TRACKS_MAX 4 /* tracks of a stream in this version; readers take the number from the directory */
+#define VMS_RING_TRACKS_MAX 4 /* tracks of a stream in this version; the directory says how many there are */
 #define VMS_RING_SESSION_SLOTS_MAX 4096 /* streams attached in one session */
 #define VMS_RING_MESSAGE_LEN_MAX 4096 /* bytes of a message */
 #define VMS_RING_NAME_LEN_MAX 32 /* bytes of a reader's name */
@@ -55,7 +55,7 @@ enum vms_ring_end_reason {
     VMS_RING_END_REASON_DETACHED = 2, /* R asked for it */
     VMS_RING_END_REASON_BAD_CURSOR = 3, /* R's head was outside of what P had pushed, or moved back */
     VMS_RING_END_REASON_QUOTA = 4, /* R's user holds too much memory of streams that have ended (reserved) */
-    VMS_RING_END_REASON_REVOKED = 5 /* somebody's access to the stream was withdrawn */
+    VMS_RING_END_REASON_REVOKED = 5 /* somebody's access to the stream was withdrawn: why it moved, not a word about this reader */
 };
 
 enum vms_ring_track_kind {
@@ -113,7 +113,7 @@ enum vms_ring_from {
 enum vms_ring_filter {
     VMS_RING_FILTER_KEYFRAMES_ONLY = 1, /* video units other than keyframes are withheld */
     VMS_RING_FILTER_SKIP_DAMAGED = 2, /* a damaged video unit and all up to the next undamaged keyframe are withheld */
-    VMS_RING_FILTER_EVERYTHING = 4 /* no side waits for a keyframe */
+    VMS_RING_FILTER_EVERYTHING = 4 /* neither P nor R waits for a keyframe */
 };
 
 enum vms_ring_attached_flag {
@@ -152,7 +152,7 @@ struct vms_ring_segment_header {
     uint64_t epoch; /* random; of the stream's incarnation (kinds 1, 3) or of P's run (kinds 7, 8) */
     uint64_t features_required; /* an unknown bit: R MUST refuse */
     uint64_t features_optional; /* unknown bits are ignored */
-    uint32_t header_len; /* offset of the first record, tail or head (3, 7, 8); of the track table (1) */
+    uint32_t header_len; /* offset of the first record, tail or head (3, 7, 8); in kind 1 R uses tracks_off */
     uint32_t rec_size; /* distance of records, tails or heads; 0 in a stream segment */
     uint64_t stream_uid; /* P's number of the stream; 0 in kinds 7 and 8 */
 };
@@ -205,7 +205,7 @@ VMS_RING_ASSERT(offsetof(struct vms_ring_state_line, state_reason) == 40, "state
 struct vms_ring_track_entry {
     uint32_t kind; /* track_kind; others: data */
     uint32_t timescale; /* ticks a second of media_ticks */
-    uint64_t arena_off; /* offset of the arena, a multiple of 4096 */
+    uint64_t arena_off; /* offset of the arena; P: a multiple of 4096, R checks 8 */
     uint64_t arena_len; /* bytes of the arena, a power of two */
     uint64_t configs_off; /* offset of configuration entry 0 */
     uint32_t config_count; /* configuration entries */
@@ -315,8 +315,8 @@ struct vms_ring_record {
     int64_t media_ticks; /* presentation time in the track's timescale, exact, unwrapped */
     int64_t pts_ns; /* media_ticks in ns */
     uint32_t timeline; /* +1 at each break of the media clock: reconnect, SSRC change, rebase */
-    uint32_t lost_packets; /* packets missing in this unit or right before it */
-    uint64_t key_seq; /* the newest keyframe at or before it; 0 none */
+    uint32_t lost_packets; /* network packets that the camera sent and P missed, in this unit or right before it; not lost units (§10) */
+    uint64_t key_seq; /* the newest keyframe of its track at or before it; 0 none */
     uint64_t recv_mono_ns; /* CLOCK_MONOTONIC: first packet received */
     uint64_t pub_mono_ns; /* CLOCK_MONOTONIC: committed */
     int64_t wall_utc_ns; /* time of capture, ns since 1970 UTC */
@@ -379,8 +379,8 @@ struct vms_ring_hello {
     uint16_t minor_max; /* highest minor version known */
     uint8_t reserved0[2];
     uint64_t features; /* feature bits that R would use */
-    uint32_t slots; /* streams R wants to attach at once */
-    uint32_t bell_interval_us; /* R can do without wakes for this long, at most 100,000 */
+    uint32_t slots; /* streams R wants to attach at once; clamped to what P allows, at least 1 */
+    uint32_t bell_interval_us; /* R can do without wakes for this long; clamped to 100,000 */
     uint32_t name_len; /* at most 32 */
     uint32_t token_len; /* at most 256 */
     uint8_t name[32]; /* UTF-8, for the operator */
@@ -421,14 +421,14 @@ VMS_RING_ASSERT(offsetof(struct vms_ring_welcome, bell_interval_us) == 40, "welc
 struct vms_ring_attach {
     struct vms_ring_message_head head;
     uint32_t id_len; /* 1 to 64 */
-    uint32_t from_kind; /* from */
+    uint32_t from_kind; /* a number of the table *from*; others: BAD_REQUEST */
     uint64_t from_epoch; /* of AFTER */
     uint64_t from_arg; /* ns of PREROLL, seq of AFTER */
-    uint32_t reader_class; /* class; others: live */
-    uint32_t filters; /* filter bits */
-    uint64_t tracks; /* bit n: track n is wanted */
-    uint64_t lag_max_ns; /* a live reader further behind jumps to the newest keyframe */
-    uint32_t ring_slots; /* rounded up to a power of two, 8 to 1024 */
+    uint32_t reader_class; /* a number of the table *class*; others: live */
+    uint32_t filters; /* bits of the table *filter*; others are ignored */
+    uint64_t tracks; /* bit n: track n is wanted; what is not wanted is withheld by a filter */
+    uint64_t lag_max_ns; /* a LIVE reader further behind jumps to the newest keyframe; 0: whenever a newer keyframe is there */
+    uint32_t ring_slots; /* rounded up to a power of two, clamped to 8 to 1024 */
     uint8_t reserved0[4];
     uint8_t id[64]; /* UTF-8: the stream's name */
 };
@@ -451,7 +451,7 @@ struct vms_ring_attached {
     uint32_t flags; /* attached_flag bits */
     uint64_t stream_uid;
     uint64_t epoch; /* of the stream */
-    uint64_t first_seq; /* first unit that can come; last_seq + 1 when none is there yet */
+    uint64_t first_seq; /* the first retained unit that R will be given, filters aside; last_seq + 1 when it waits for one to come */
     uint64_t last_seq; /* newest unit at the time */
     uint8_t reserved0[8];
 };

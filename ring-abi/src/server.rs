@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::handshake::{
     Attach, Attached, DecodeError, Encoded, Ended, Hello, Message, RefusalCode, Refused, Text, Welcome,
+    request_of,
 };
 use crate::layout::{ABI_MAJOR, ABI_MINOR, SESSION_SLOTS_MAX};
 use crate::producer::{Joined, Session};
@@ -92,9 +93,10 @@ impl Connection {
         let (message, request) = match Message::decode(packet) {
             Ok(decoded) => decoded,
             Err(DecodeError::Unknown(_)) => {
-                return Received::Reply(refusal(0, RefusalCode::BadRequest, "unknown message type"));
+                let request = request_of(packet);
+                return Received::Reply(refusal(request, RefusalCode::BadRequest, "unknown message type"));
             }
-            Err(_) => return violation(0, "the message was not understood"),
+            Err(_) => return violation(request_of(packet), "the message was not understood"),
         };
         match message {
             Message::Hello(hello) => self.receive_hello(hello, request),

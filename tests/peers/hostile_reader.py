@@ -182,7 +182,11 @@ def handshake(path: str, ids: list[str]) -> dict:
             peer.send(packet)
             kinds = []
             while len(kinds) < 2 and (data := peer.recv(4096)):
-                kinds.append(struct.unpack_from("<I", data)[0])
+                kind, _, request, _ = struct.unpack_from("<IIII", data)
+                kinds.append(kind)
+                # What has a request's number is answered by it, so that its sender sees why it was refused.
+                if request != (struct.unpack_from("<I", packet, 8)[0] if len(packet) >= 16 else 0):
+                    kinds.append("another request")
                 if name == "nothing known":
                     break
             answers[name] = kinds

@@ -334,7 +334,12 @@ impl Reader {
             if left.is_zero() {
                 return Event::Timeout;
             }
-            self.alive = match self.sleep(seen, left) {
+            let woken = self.sleep(seen, left);
+            if woken != Woken::Bell {
+                // The producer may have died between what a ring says and what the session says of it.
+                self.streams.values_mut().for_each(|stream| stream.look = true);
+            }
+            self.alive = match woken {
                 Woken::Bell => true,
                 Woken::Gone => false,
                 Woken::Not => self.client.is_alive(),

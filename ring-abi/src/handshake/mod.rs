@@ -247,6 +247,12 @@ pub enum DecodeError {
     },
 }
 
+/// The request's number in a packet, whatever else it says; 0 when it has none.
+pub fn request_of(packet: &[u8]) -> u32 {
+    let field = packet.get(8..12).and_then(|field| field.try_into().ok());
+    field.map_or(0, u32::from_le_bytes)
+}
+
 impl Message {
     /// The type's number.
     pub const fn kind(&self) -> u32 {

@@ -19,7 +19,7 @@ UNIT_LEN_MAX: Final = 4194304
 NALS_PER_UNIT_MAX: Final = 1024
 """NAL units of one access unit"""
 TRACKS_MAX: Final = 4
-"""tracks of a stream in this version; readers take the number from the directory"""
+"""tracks of a stream in this version; the directory says how many there are"""
 SESSION_SLOTS_MAX: Final = 4096
 """streams attached in one session"""
 MESSAGE_LEN_MAX: Final = 4096
@@ -91,7 +91,7 @@ class EndReason(enum.IntEnum):
     QUOTA = 4
     """R's user holds too much memory of streams that have ended (reserved)"""
     REVOKED = 5
-    """somebody's access to the stream was withdrawn"""
+    """somebody's access to the stream was withdrawn: why it moved, not a word about this reader"""
 
 
 class TrackKind(enum.IntEnum):
@@ -197,7 +197,7 @@ class Filter(enum.IntFlag):
     SKIP_DAMAGED = 2
     """a damaged video unit and all up to the next undamaged keyframe are withheld"""
     EVERYTHING = 4
-    """no side waits for a keyframe"""
+    """neither P nor R waits for a keyframe"""
 
 
 class AttachedFlag(enum.IntFlag):
@@ -244,7 +244,7 @@ class SegmentHeader(NamedTuple):
     features_optional: int
     """unknown bits are ignored"""
     header_len: int
-    """offset of the first record, tail or head (3, 7, 8); of the track table (1)"""
+    """offset of the first record, tail or head (3, 7, 8); in kind 1 R uses tracks_off"""
     rec_size: int
     """distance of records, tails or heads; 0 in a stream segment"""
     stream_uid: int
@@ -319,7 +319,7 @@ class TrackEntry(NamedTuple):
     timescale: int
     """ticks a second of media_ticks"""
     arena_off: int
-    """offset of the arena, a multiple of 4096"""
+    """offset of the arena; P: a multiple of 4096, R checks 8"""
     arena_len: int
     """bytes of the arena, a power of two"""
     configs_off: int
@@ -471,9 +471,9 @@ class Record(NamedTuple):
     timeline: int
     """+1 at each break of the media clock: reconnect, SSRC change, rebase"""
     lost_packets: int
-    """packets missing in this unit or right before it"""
+    """network packets that the camera sent and P missed, in this unit or right before it; not lost units (§10)"""
     key_seq: int
-    """the newest keyframe at or before it; 0 none"""
+    """the newest keyframe of its track at or before it; 0 none"""
     recv_mono_ns: int
     """CLOCK_MONOTONIC: first packet received"""
     pub_mono_ns: int
@@ -559,9 +559,9 @@ class Hello(NamedTuple):
     features: int
     """feature bits that R would use"""
     slots: int
-    """streams R wants to attach at once"""
+    """streams R wants to attach at once; clamped to what P allows, at least 1"""
     bell_interval_us: int
-    """R can do without wakes for this long, at most 100,000"""
+    """R can do without wakes for this long; clamped to 100,000"""
     name_len: int
     """at most 32"""
     token_len: int
@@ -616,21 +616,21 @@ class Attach(NamedTuple):
     id_len: int
     """1 to 64"""
     from_kind: int
-    """from"""
+    """a number of the table *from*; others: BAD_REQUEST"""
     from_epoch: int
     """of AFTER"""
     from_arg: int
     """ns of PREROLL, seq of AFTER"""
     reader_class: int
-    """class; others: live"""
+    """a number of the table *class*; others: live"""
     filters: int
-    """filter bits"""
+    """bits of the table *filter*; others are ignored"""
     tracks: int
-    """bit n: track n is wanted"""
+    """bit n: track n is wanted; what is not wanted is withheld by a filter"""
     lag_max_ns: int
-    """a live reader further behind jumps to the newest keyframe"""
+    """a LIVE reader further behind jumps to the newest keyframe; 0: whenever a newer keyframe is there"""
     ring_slots: int
-    """rounded up to a power of two, 8 to 1024"""
+    """rounded up to a power of two, clamped to 8 to 1024"""
     id: bytes
     """UTF-8: the stream's name"""
 
@@ -659,7 +659,7 @@ class Attached(NamedTuple):
     epoch: int
     """of the stream"""
     first_seq: int
-    """first unit that can come; last_seq + 1 when none is there yet"""
+    """the first retained unit that R will be given, filters aside; last_seq + 1 when it waits for one to come"""
     last_seq: int
     """newest unit at the time"""
 
