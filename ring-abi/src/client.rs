@@ -66,10 +66,9 @@ impl Client {
         // Each answer is at most one packet; a producer that sends others without end is cut off by the count.
         for _ in 0..1024 {
             self.wait_readable()?;
-            let (answer, id, fds) = self.receive(true)?;
-            if id != request {
+            let Some((answer, _, fds)) = self.receive(true)?.filter(|(_, id, _)| *id == request) else {
                 continue;
-            }
+            };
             if let Message::Refused(refused) = answer {
                 let text = refused.text.as_str().to_owned();
                 return Err(RequestError::Refused { code: refused.code, text });
@@ -93,7 +92,7 @@ impl Client {
     pub(crate) fn is_alive(&self) -> bool {
         loop {
             match self.receive(false) {
-                Ok((Message::Bye { .. }, ..)) | Err(RequestError::Gone) => return false,
+                Ok(Some((Message::Bye { .. }, ..))) | Err(RequestError::Gone) => return false,
                 Ok(_) | Err(RequestError::Protocol) => {}
                 Err(RequestError::Io(error)) => return error.kind() == io::ErrorKind::WouldBlock,
                 Err(RequestError::Refused { .. } | RequestError::Timeout) => return true,
@@ -114,14 +113,18 @@ impl Client {
         }
     }
 
-    fn receive(&self, wait: bool) -> Result<(Message, u32, Vec<OwnedFd>), RequestError> {
+    /// The next message; `None` for one of a type that a later version may have added.
+    fn receive(&self, wait: bool) -> Result<Option<(Message, u32, Vec<OwnedFd>)>, RequestError> {
         let mut buffer = [0u8; MESSAGE_LEN_MAX];
         let packet = receive(&self.socket, &mut buffer, wait).map_err(gone)?;
         if packet.len == 0 {
             return Err(RequestError::Gone);
         }
-        let (message, id) = Message::decode(buffer.get(..packet.len).unwrap_or(&[]))?;
-        Ok((message, id, packet.fds))
+        match Message::decode(buffer.get(..packet.len).unwrap_or(&[])) {
+            Ok((message, id)) => Ok(Some((message, id, packet.fds))),
+            Err(DecodeError::Unknown(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
