@@ -67,7 +67,7 @@ fn the_python_program_counts_keyframes() {
         lab.setup(id, &cameras.url(path));
     }
     let mut watch = lab.watch();
-    ["door", "yard"].map(|id| watch.wait_for_state(id, "streaming"));
+    ["door", "yard"].iter().for_each(|id| drop(watch.wait_for_state(id, "streaming")));
     let mut command = Command::new("/usr/bin/python3");
     command
         .arg(format!("{ROOT}/docs/examples/count_keyframes.py"))
