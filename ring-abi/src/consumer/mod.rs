@@ -25,7 +25,9 @@ pub use crate::client::RequestError;
 use crate::cursor::{self, AtomicU32, Load, Ordering};
 use crate::handshake::{self, Attached, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
 use crate::join::Join;
-use crate::layout::{Descriptor, EndReason, HeaderError, RingState, SegmentHeader, SegmentKind};
+use crate::layout::{
+    Descriptor, EndReason, HeaderError, RING_SLOTS_RANGE, RingState, SegmentHeader, SegmentKind,
+};
 use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
 use stream::{Attachment, Taken, UnitBuffer};
@@ -370,7 +372,12 @@ fn monotonic() -> Duration {
 impl Slot {
     /// The next unit or end of the ring, past records that are not for the caller.
     fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
-        while self.look || cursor::observe_session_tail(&self.tail) != self.attachment.head_low() {
+        // No ring holds more records than this. What comes while they are passed over is followed by a bell; and a producer
+        // whose tails are lies takes no more of the caller's time.
+        for _ in 0..*RING_SLOTS_RANGE.end() {
+            if !self.look && cursor::observe_session_tail(&self.tail) == self.attachment.head_low() {
+                break;
+            }
             match self.attachment.take(buffer) {
                 Taken::Dropped => {}
                 Taken::Empty => {
