@@ -24,7 +24,10 @@ pub struct Counts {
 impl Counts {
     /// Whether the counts account for every unit from `first_seq` to `last_seq`.
     pub fn balance(&self) -> bool {
-        let all = if self.first_seq == 0 { 0 } else { (self.last_seq + 1).saturating_sub(self.first_seq) };
+        let all = match self.last_seq.checked_sub(self.first_seq) {
+            Some(between) if self.first_seq != 0 => between + 1,
+            Some(_) | None => 0,
+        };
         self.accepted + self.rejected + self.skipped + self.lost + self.filtered == all
     }
 }
@@ -48,6 +51,8 @@ pub(crate) struct Counting {
 impl Counting {
     /// Counting of an attachment that goes on behind `seq` without a loss.
     pub(crate) fn resumed_after(seq: u64) -> Self {
+        // No unit has the highest number; who asks for what is behind it gets nothing.
+        let seq = seq.min(u64::MAX - 1);
         let counts = Counts { first_seq: seq + 1, last_seq: seq, ..Counts::default() };
         Self { counts, filtered: 0 }
     }
@@ -151,5 +156,7 @@ mod tests {
         counting.record(4, u64::MAX, Outcome::Accepted);
         counting.record(u64::MAX, u64::MAX, Outcome::Rejected);
         assert!(counting.counts().accepted == 1 && counting.counts().rejected == 1);
+        assert!(counting.counts().balance());
+        assert!(Counting::resumed_after(u64::MAX).counts().balance());
     }
 }
