@@ -364,8 +364,14 @@ fn monotonic() -> Duration {
 impl Slot {
     /// The next unit or end of the ring, past records that are not for the caller.
     fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
-        while self.look || self.tail.load(Ordering::Acquire) != self.attachment.head_low() {
-            match self.attachment.take(buffer) {
+        loop {
+            let waits = self.tail.load(Ordering::Acquire) != self.attachment.head_low();
+            if !waits && !self.look {
+                return None;
+            }
+            let taken =
+                if waits { self.attachment.take_record(buffer) } else { self.attachment.take(buffer) };
+            match taken {
                 Taken::Dropped => {}
                 Taken::Empty => {
                     self.look = false;
@@ -374,7 +380,6 @@ impl Slot {
                 taken @ (Taken::Unit { .. } | Taken::Ended { .. }) => return Some(taken),
             }
         }
-        None
     }
 }
 

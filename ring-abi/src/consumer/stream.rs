@@ -211,6 +211,12 @@ impl Attachment {
         if tail == self.head {
             return self.take_end(state);
         }
+        self.take_record(buffer)
+    }
+
+    /// As [`Self::take`] where the session's `tails[slot]` has shown that a record waits: it is stored after the ring's own
+    /// tail, which stands on a line of its own that need not be fetched then.
+    pub(crate) fn take_record(&mut self, buffer: &mut UnitBuffer) -> Taken {
         let at = self.record_off();
         let record =
             self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));
