@@ -213,7 +213,12 @@ impl Producer {
         let d = track.close(Closing { descriptor, nal_ends })?;
         self.last_seq = seq;
         self.announce(&d, now_ns);
-        self.feed_all(now_ns);
+        let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
+        for ring in &mut self.readers {
+            if !feed::feed_newest(ring, &view, at, &d) {
+                feed::feed(ring, &view);
+            }
+        }
         Ok(seq)
     }
 
