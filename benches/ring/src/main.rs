@@ -54,6 +54,10 @@ COMMAND reads a stream until it is killed; {socket} and {stream} in it are repla
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if !matches!(arguments[..], ["run" | "loop", ..]) {
+        // A child of a run that was killed would go on for ever.
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    }
     match arguments[..] {
         ["run", ref rest @ ..] => run(&Settings::parse(rest)?),
         ["loop", peer, units, bytes] => profile(named(peer)?, units.parse()?, bytes.parse()?),

@@ -474,10 +474,16 @@ impl Attached {
         // No ring holds more records than this. What comes while they are passed over is followed by a bell; and a producer
         // whose tails are lies takes no more of the caller's time.
         for _ in 0..*RING_SLOTS_RANGE.end() {
-            if !self.look && cursor::observe_session_tail(&self.tail) == self.attachment.head_low() {
+            let waiting = cursor::observe_session_tail(&self.tail).wrapping_sub(self.attachment.head_low());
+            if waiting == 0 && !self.look {
                 break;
             }
-            match self.attachment.take(buffer) {
+            let taken = if self.attachment.holds(waiting) {
+                self.attachment.take_record(buffer)
+            } else {
+                self.attachment.take(buffer)
+            };
+            match taken {
                 Taken::Dropped => {}
                 Taken::Empty => {
                     self.look = false;

@@ -250,6 +250,17 @@ impl Attachment {
         if self.ended || tail.wrapping_sub(self.head) > self.slots {
             return self.take_nonsense();
         }
+        self.take_record(buffer)
+    }
+
+    /// Whether that many records can wait in the ring, and it has not ended.
+    pub(crate) fn holds(&self, waiting: u32) -> bool {
+        waiting > 0 && u64::from(waiting) <= self.slots && !self.ended
+    }
+
+    /// As [`Self::take`] where the session's `tails[slot]` has shown that a record waits: it is stored after the ring's own
+    /// tail, which stands on a line of its own that need not be fetched then.
+    pub(crate) fn take_record(&mut self, buffer: &mut UnitBuffer) -> Taken {
         let at = self.record_off();
         let record =
             self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));

@@ -8,7 +8,7 @@ use super::index::Entry;
 use super::ring::{Gate, ReaderRing, RoomError};
 use super::track::Track;
 use crate::join::{Damaged, From};
-use crate::layout::{Class, EndReason, RingState, TrackKind};
+use crate::layout::{Class, Descriptor, EndReason, RingState, TrackKind};
 
 /// Units examined for one reader in one call.
 pub(crate) const FEED_MAX: usize = 128;
@@ -146,6 +146,30 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
         }
     }
     ring.pace.again_at_once(stream.now_ns);
+}
+
+/// Gives a reader that has all before it the unit `d` that was just committed on track `at`: what [`feed`] would do, without
+/// reading the descriptor back from the arena. False when the reader stands elsewhere or has no room; nothing was done then.
+pub(crate) fn feed_newest(ring: &mut ReaderRing, stream: &StreamView<'_>, at: usize, d: &Descriptor) -> bool {
+    let Some((track, entry)) = stream.tracks.get(at).and_then(|track| Some((track, track.index.newest()?)))
+    else {
+        return false;
+    };
+    let mut tracks = stream.tracks.iter().zip(ring.next).enumerate();
+    let stands_before = tracks.all(|(n, (track, next))| next + u64::from(n == at) == track.index.end());
+    if !stands_before || ring.state() != RingState::Ok || ring.room().is_err() {
+        return false;
+    }
+    if let Some(next) = ring.next.get_mut(at) {
+        *next += 1;
+    }
+    match verdict(ring, track, at, entry) {
+        Verdict::Pass => ring.push(*d),
+        Verdict::Filtered => ring.filtered += 1,
+        Verdict::Lost => {}
+    }
+    ring.pace.caught_up();
+    true
 }
 
 /// Deals with one unit: push it, count it as filtered, or let it pass.

@@ -214,7 +214,12 @@ impl Producer {
         let d = track.close(Closing { descriptor, nal_ends })?;
         self.last_seq = seq;
         self.announce(&d, now_ns);
-        self.feed_all(now_ns);
+        let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
+        for ring in &mut self.readers {
+            if !feed::feed_newest(ring, &view, at, &d) {
+                feed::feed(ring, &view);
+            }
+        }
         Ok(seq)
     }
 
@@ -508,8 +513,39 @@ fn describe(unit: &Unit, seq: u64, at: usize, track: &Track, now_ns: u64) -> Des
     }
 }
 
-/// Ticks in nanoseconds, rounded down; saturates at the ends of time.
+/// Ticks in nanoseconds, rounded towards zero; saturates at the ends of time.
 fn pts_ns(ticks: i64, timescale: u32) -> i64 {
-    let ns = i128::from(ticks) * 1_000_000_000 / i128::from(timescale.max(1));
-    i64::try_from(ns).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+    const SECOND: i64 = 1_000_000_000;
+    let scale = i64::from(timescale.max(1));
+    let (seconds, rest) = (ticks / scale, ticks % scale);
+    // Less than a second has less than 2^32 ticks, so their product fits. Both parts have the sign of `ticks`.
+    let ns = seconds.checked_mul(SECOND).and_then(|ns| ns.checked_add(rest * SECOND / scale));
+    ns.unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pts_ns;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    fn wide(ticks: i64, timescale: u32) -> i64 {
+        let ns = i128::from(ticks) * 1_000_000_000 / i128::from(timescale.max(1));
+        i64::try_from(ns).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    #[test]
+    fn the_ends_of_time() {
+        for ticks in [0, 1, -1, 90_000, -90_001, i64::MAX, i64::MAX - 1, i64::MIN, i64::MIN + 1] {
+            for timescale in [0, 1, 7, 90_000, 1_000_000_000, 1_000_000_001, u32::MAX] {
+                assert_eq!(pts_ns(ticks, timescale), wide(ticks, timescale), "{ticks} at {timescale}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn as_if_calculated_with_128_bits(ticks in any::<i64>(), shift in 0u32..63, timescale in any::<u32>()) {
+            prop_assert_eq!(pts_ns(ticks >> shift, timescale), wide(ticks >> shift, timescale));
+        }
+    }
 }
