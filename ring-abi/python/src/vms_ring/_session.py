@@ -262,8 +262,11 @@ class Session:
         now = self._link.state_gen()
         if now != self._state_gen:
             self._state_gen = now
-            for stream in self._streams.values():
-                stream._look = stream._rotated is None
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        for stream in self._streams.values():
+            stream._look = stream._rotated is None
 
     def _take(self, stream: Stream) -> Optional[Event]:
         taken = stream._attachment.take()
@@ -298,6 +301,9 @@ class Session:
                 return None
             yield self._link.wait(deadline)
             self._link.refresh()
+            if not self._link.client.alive or is_over(deadline):
+                # The producer may have died between what a ring says and what the session says of it (§7).
+                self._look_at_all()
 
     def _follow(self, stream: Stream) -> Steps[Optional[Event]]:
         """Lets a rotated stream's slot go and attaches the stream where it goes on (§9.3)."""
