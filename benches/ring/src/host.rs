@@ -203,9 +203,10 @@ impl Host {
 
 impl Connection {
     fn welcome(&mut self, number: u64, hello: &Hello) -> Result<()> {
-        let session = Session::create(number, EPOCH, hello.slots)?;
+        let session = Session::with_features(number, EPOCH, hello.slots, hello.features)?;
         let reply = self.protocol.welcome(Arc::clone(&session), EPOCH, 0);
-        Ok(socket::send(&self.socket, reply.as_bytes(), &session.fds(), true)?)
+        let fds: Vec<_> = session.fds().into_iter().chain(session.notify_fd()).collect();
+        Ok(socket::send(&self.socket, reply.as_bytes(), &fds, true)?)
     }
 }
 
