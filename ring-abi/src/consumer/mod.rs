@@ -311,6 +311,12 @@ impl Reader {
             self.streams.insert(key, old);
             return false;
         };
+        if new.epoch != old.epoch {
+            // Set up anew meanwhile: another stream, whose numbers begin again. The caller decides.
+            let _ = self.leave(&new);
+            self.streams.insert(key, old);
+            return false;
+        }
         new.attachment.follow(&old.attachment);
         new.join = old.join;
         self.streams.insert(key, new);
