@@ -421,7 +421,8 @@ impl Camera {
             return self.finish();
         }
         self.stats.failures += 1;
-        let until = now.mono + self.backoff.next_wait(failure.wait(&self.config.policy));
+        let series = failure.series();
+        let until = now.mono + self.backoff.next_wait(series, self.config.policy.wait(series));
         let words = failure.words(&self.target, &self.config.policy);
         self.trouble.clone_from(&words);
         self.enter_state(now, failure.state(), failure.reason(), words, Some(until));

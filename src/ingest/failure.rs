@@ -3,7 +3,7 @@
 //! The words say what happened and what to do about it. They name host, port and path, never user, password or
 //! query.
 
-use super::policy::{Policy, Wait};
+use super::policy::{Policy, Series};
 use super::state::{Reason, State};
 use crate::limits::UNIT_LEN_MAX;
 use crate::rtsp::{CameraUrl, FramerError, SessionError, UrlError};
@@ -66,16 +66,16 @@ impl Failure {
         }
     }
 
-    /// The waits that follow this failure.
-    pub(crate) const fn wait<'a>(&self, policy: &'a Policy) -> &'a Wait {
+    /// Which waits follow this failure.
+    pub(crate) const fn series(&self) -> Series {
         if matches!(self.reason(), Reason::AuthRefused | Reason::Forbidden) {
-            &policy.retry_auth
+            Series::Login
         } else if matches!(self.reason(), Reason::SessionLimit | Reason::ServiceUnavailable) {
-            &policy.retry_busy
+            Series::Busy
         } else if self.is_unsupported() {
-            &policy.retry_unsupported
+            Series::Unsupported
         } else {
-            &policy.retry
+            Series::Ordinary
         }
     }
 
