@@ -24,7 +24,7 @@ use super::stats::CameraStats;
 use crate::codec::AccessUnitSink;
 use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
 use crate::rtp::MediaClock;
-use crate::rtsp::{CameraUrl, Credentials, Scheme};
+use crate::rtsp::{CameraUrl, Credentials, Scheme, SessionError};
 use crate::time::{Mono, Now};
 
 /// What a camera is and how it is treated.
@@ -367,6 +367,12 @@ impl Camera {
                 Progress::Stalled => self.stalled(now),
                 Progress::Stable => self.backoff.reset(),
                 Progress::Redirected { url, keep_credentials } => self.redirect(now, url, keep_credentials),
+                Progress::Failed(Failure::Session(SessionError::AuthRefused {
+                    credentials_set: false,
+                    ..
+                })) if !self.may_log_in => {
+                    self.fail(now, Failure::LoginAtAnotherHost);
+                }
                 Progress::Failed(failure) => self.fail(now, failure),
                 Progress::Left => self.finish(),
             }

@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     /// The connection ended, or an answer never came, and what did come was not RTSP.
     NotRtsp,
     Session(SessionError),
+    /// The camera redirected to another host, which wants a login; it was not told ours, if there is one.
+    LoginAtAnotherHost,
     NoFirstFrame,
     UnitsTooLarge,
     Idle,
@@ -108,6 +110,7 @@ impl Failure {
             )
             | Self::UnitsTooLarge => Reason::LimitExceeded,
             Self::Session(error) => session_reason(error),
+            Self::LoginAtAnotherHost => Reason::AuthRefused,
             Self::NoFirstFrame => Reason::NoFirstFrame,
             Self::Idle => Reason::NoVideoData,
             Self::Closed(PeerClose::Closed) => Reason::ConnectionClosed,
@@ -152,6 +155,10 @@ impl Failure {
                 )
             }
             Self::Session(error) => session_words(error, url, policy),
+            Self::LoginAtAnotherHost => format!(
+                "the camera redirected to {at}, which wants a login (401); a user name and password are not sent to \
+                 another host: set {url} for this stream, with its user name and password"
+            ),
             Self::NoFirstFrame => {
                 let seconds = policy.first_frame_timeout.as_secs();
                 format!(

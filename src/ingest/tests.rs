@@ -313,7 +313,9 @@ fn a_redirect_is_followed_without_credentials_to_another_host() {
     world.connect();
     world.reply(200, "");
     world.reply(401, "WWW-Authenticate: Basic realm=\"x\"\r\n");
-    world.expect_failure(State::AuthFailed, Reason::AuthRefused, "none are set");
+    world.expect_failure(State::AuthFailed, Reason::AuthRefused, "set rtsp://10.2.2.2/other for this stream");
+    let words = &world.camera.status().detail;
+    assert!(words.contains("redirected to 10.2.2.2:554") && !words.contains("none are set"), "{words}");
     assert!(!world.log.contains("Authorization"), "{}", world.log);
 }
 
