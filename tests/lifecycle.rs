@@ -46,6 +46,35 @@ fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
 }
 
 #[test]
+fn what_the_system_says_is_said_once() {
+    let lab = Lab::new("once");
+    let long = lab.path(&"x".repeat(300));
+    let tap = |socket: &str| {
+        let mut command = Command::new(program("vms-tap"));
+        command.args(["--ring-socket", socket, "cam"]);
+        command
+    };
+    for (mut command, words) in [
+        (daemon_at(&long, &lab.ring_socket()), "File name too long"),
+        (daemon_at(&lab.control_socket(), &long), "File name too long"),
+        (tap(&long), "File name too long"),
+        (tap(&lab.path("nobody")), "No such file or directory"),
+    ] {
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), told.matches(words).count()), (Some(1), 1), "{told}");
+    }
+
+    let _daemon = lab.daemon(&[]);
+    let cameras = lab.cameras(&[]);
+    lab.setup("cam", &cameras.url("h264"));
+    let mut tap = tap(&lab.ring_socket());
+    tap.args(["--json", "--from", "oldest"]).stdout(std::fs::File::create("/dev/full").unwrap());
+    let told = String::from_utf8(tap.output().unwrap().stderr).unwrap();
+    assert_eq!(told.matches("No space left on device").count(), 1, "{told}");
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let lab = Lab::new("second-signal");
     let mut daemon = lab.daemon(&[]);

@@ -47,7 +47,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No runtime.
-    #[error("cannot start the control thread: {0}")]
+    #[error("cannot start the control thread")]
     Runtime(#[from] io::Error),
     /// No shards.
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// No thread for the readers.
-    #[error("cannot start the attach thread: {0}")]
+    #[error("cannot start the attach thread")]
     Attach(#[source] io::Error),
     /// No ring socket.
     #[error(transparent)]
