@@ -46,6 +46,17 @@ fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
 }
 
 #[test]
+fn a_filter_of_the_log_that_is_none_is_refused() {
+    let lab = Lab::new("log-filter");
+    let mut command = lab.daemon_command(&[]);
+    command.env("VMS_LOG", "=[bad");
+    let mut daemon = Process::spawn("vms-media", command);
+    assert_eq!(daemon.wait_for_end(SOON).code(), Some(2));
+    let told = daemon.rest_of_log().join("\n");
+    assert!(told.contains("VMS_LOG==[bad") && told.contains("vms_media::control=debug"), "{told}");
+}
+
+#[test]
 fn what_the_system_says_is_said_once() {
     let lab = Lab::new("once");
     let long = lab.path(&"x".repeat(300));
