@@ -268,6 +268,23 @@ async fn loopback_tcp_is_served_and_open_tcp_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_watch_whose_daemon_dies_says_how_to_go_on() {
+    let lab = Lab::new("watch-dies");
+    let mut daemon = lab.daemon(&[]);
+    lab.setup("a", NOBODY);
+    let mut watch = lab.spawn_ctl(&["watch", "--json"]);
+    let line = watch.wait_for_line("the bookmark", SOON, |line| line.contains("bookmark"));
+    let bookmark: serde_json::Value = serde_json::from_str(&line).unwrap();
+    daemon.signal(rustix::process::Signal::KILL);
+    daemon.wait_for_end(SOON);
+    assert_eq!(watch.wait_for_end(SOON).code(), Some(1));
+    let last = watch.rest().pop().map_or(bookmark, |line| serde_json::from_str(&line).unwrap());
+    let told = watch.rest_of_log().join("\n");
+    assert!(told.contains("the daemon has gone") && !told.contains("h2"), "{told}");
+    assert!(told.contains(&format!("--from {}`", last["revision"])), "{told} after {last}");
+}
+
 type Client = MediaControlClient<Channel>;
 
 fn endpoint(lab: &Lab) -> Endpoint {
