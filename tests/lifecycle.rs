@@ -11,7 +11,7 @@ use support::{Lab, Process, SOON, Tap, assert_flawless, program};
 
 #[test]
 fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
-    for (name, signal) in [("sigterm", Signal::TERM), ("sigint", Signal::INT)] {
+    for (name, signal) in [("sigterm", Signal::TERM), ("sigint", Signal::INT), ("sighup", Signal::HUP)] {
         let lab = Lab::new(name);
         let mut daemon = lab.daemon(&[]);
         let cameras = lab.cameras(&["--cameras", "4"]);
@@ -43,6 +43,19 @@ fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
         }
         assert!(!Path::new(&lab.control_socket()).exists() && !Path::new(&lab.ring_socket()).exists());
     }
+}
+
+#[test]
+fn a_daemon_under_nohup_outlives_its_terminal() {
+    let lab = Lab::new("nohup");
+    let daemon = lab.daemon_command(&[]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(daemon.get_program()).args(daemon.get_args());
+    let mut daemon = Process::spawn("vms-media", nohup);
+    daemon.wait_for_log("ready");
+    daemon.signal(Signal::HUP);
+    assert_eq!(lab.ctl_json(&["info"])["streams"], 0, "it serves");
+    assert_eq!(daemon.terminate().code(), Some(0), "that was the first signal: {}", daemon.log());
 }
 
 #[test]

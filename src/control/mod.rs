@@ -24,6 +24,7 @@ mod resolve;
 mod serve;
 mod setups;
 mod show;
+mod signals;
 mod spec;
 
 pub use engine::StartError;

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
@@ -21,6 +20,7 @@ use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
 use super::resolve::Resolver;
+use super::signals::StopSignal;
 use crate::config::{Config, Listen};
 use crate::limits::{
     CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX, SEGMENTS_MADE_MAX,
@@ -69,7 +69,7 @@ pub enum RunError {
     Interrupted,
 }
 
-/// Runs the daemon until SIGINT or SIGTERM.
+/// Runs the daemon until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start, or when a second signal cut the stop short.
@@ -237,25 +237,6 @@ fn router(api: Api) -> Router {
 fn told(ended: Result<(), tonic::transport::Error>) {
     if let Err(error) = ended {
         error!(%error, "a listener ended");
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct StopSignal {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignal {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 
