@@ -16,6 +16,7 @@ use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
 use super::budget::Budget;
+use super::callers::{Caller, Callers};
 use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
@@ -111,8 +112,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (close, closing) = watch::channel(());
     let mut servers = JoinSet::new();
     let mut claims = Vec::new();
+    let callers = Callers::of_this_process();
     for socket in sockets {
-        claims.extend(socket.serve(&api, closing.clone(), &mut servers)?);
+        let callers = callers.for_another_listener();
+        claims.extend(socket.serve(&api, callers, closing.clone(), &mut servers)?);
     }
     info!(listen, shards = config.shards, "ready");
 
@@ -192,6 +195,7 @@ impl Socket {
     fn serve(
         self,
         api: &Api,
+        callers: Callers,
         mut closing: watch::Receiver<()>,
         servers: &mut JoinSet<()>,
     ) -> io::Result<Option<Claim>> {
@@ -199,19 +203,30 @@ impl Socket {
         let router = router(api.clone());
         match self {
             Self::Unix(listener, claim) => {
-                let incoming = paced(UnixListenerStream::new(UnixListener::from_std(listener)?));
+                let incoming = admitted(UnixListenerStream::new(UnixListener::from_std(listener)?), callers);
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(Some(claim))
             }
             Self::Tcp(listener) => {
-                let incoming = paced(TcpListenerStream::new(TcpListener::from_std(listener)?));
+                let incoming = admitted(TcpListenerStream::new(TcpListener::from_std(listener)?), callers);
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(None)
             }
         }
     }
+}
+
+/// The callers that have a place.
+fn admitted<S>(
+    streams: impl Stream<Item = io::Result<S>>,
+    mut callers: Callers,
+) -> impl Stream<Item = io::Result<Caller<S>>> {
+    paced(streams).filter_map(move |stream| match stream {
+        Ok(stream) => callers.admit(stream).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 /// The same callers, with a pause behind each that could not be accepted.
