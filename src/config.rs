@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -114,6 +114,9 @@ pub enum ConfigError {
     /// An option without an implementation.
     #[error("{0} is not available yet")]
     NotAvailable(&'static str),
+    /// Two sockets at one path.
+    #[error("{} is given twice: each --listen unix:PATH and --ring-socket needs a path of its own", .0.display())]
+    SamePath(PathBuf),
     /// No place for the sockets.
     #[error("XDG_RUNTIME_DIR is not set: give --listen unix:PATH and --ring-socket PATH")]
     NoRuntimeDir,
@@ -132,6 +135,7 @@ impl Config {
             listen.push(Listen::Unix(default_path("control.sock")?));
         }
         let ring_socket = args.ring_socket.map_or_else(|| default_path("ring.sock"), Ok)?;
+        refuse_shared_paths(&listen, &ring_socket)?;
         let shards = args.shards.unwrap_or(surroundings.cores);
         if shards.get() > SHARDS_MAX {
             return Err(ConfigError::TooManyShards(shards));
@@ -140,6 +144,20 @@ impl Config {
         let ring_socket_mode = args.ring_socket_mode;
         Ok(Self { listen, ring_socket, ring_socket_mode, shards, latency })
     }
+}
+
+/// Without this the second socket would meet the first one's lock, and blame another process.
+fn refuse_shared_paths(listen: &[Listen], ring_socket: &Path) -> Result<(), ConfigError> {
+    let mut taken = vec![ring_socket];
+    for address in listen {
+        if let Listen::Unix(path) = address {
+            if taken.contains(&path.as_path()) {
+                return Err(ConfigError::SamePath(path.clone()));
+            }
+            taken.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn ring_socket_mode(text: &str) -> Result<u32, &'static str> {
@@ -235,6 +253,16 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn two_sockets_cannot_share_a_path() {
+        let same = |words: &[&str]| check(words, true, None).unwrap_err();
+        let shared = ConfigError::SamePath("/x/s".into());
+        assert_eq!(same(&["--listen", "unix:/x/s", "--ring-socket", "/x/s"]), shared);
+        assert_eq!(same(&["--listen", "unix:/x/s", "--ring-socket", "/x//./s"]), shared);
+        assert_eq!(same(&["--listen", "unix:/x/s", "--listen", "unix:/x/s"]), shared);
+        assert!(shared.to_string().contains("a path of its own"));
     }
 
     #[test]

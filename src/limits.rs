@@ -114,6 +114,12 @@ pub const MEMORY_RESERVE_DIVISOR: u64 = 8;
 
 /// Bytes of one request.
 pub const REQUEST_LEN_MAX: usize = 1024 * 1024;
+/// Connections of callers at once, over all listeners. One more is closed.
+pub const CALLERS_MAX: usize = 256;
+/// The part of this process's descriptors that connections of callers may take, at most: one in so many.
+pub const CALLER_DESCRIPTORS_DIVISOR: u64 = 4;
+/// How long a caller that has connected may take to begin to speak HTTP/2.
+pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls in flight on one connection.
 pub const CALLS_PER_CONNECTION_MAX: u32 = 128;
 /// Watches open at once.
@@ -148,6 +154,10 @@ pub const EVENTS_PER_PASS: usize = 256;
 const _: () = {
     assert!(WATCH_QUEUE_LEN > STREAMS_MAX, "all cameras may fail at once and no watcher be cut off for it");
     assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
+    assert!(
+        CALLERS_MAX > WATCHERS_MAX,
+        "watchers may use a connection each and leave room for other callers"
+    );
     assert!(LABELS_MAX * (LABEL_KEY_LEN_MAX + LABEL_VALUE_LEN_MAX) + URL_LEN_MAX < PAGE_LEN_MAX / 2);
     assert!(STREAMS_MAX <= u32::MAX as usize);
     assert!(CONNECT_RATE.burst as usize >= READERS_MAX, "after a restart all readers come back at once");

@@ -28,7 +28,10 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    log_to_stderr();
+    if let Err(error) = log_to_stderr() {
+        eprintln!("error: {error:#}");
+        return ExitCode::from(USAGE);
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,10 +56,16 @@ fn surroundings() -> Surroundings {
 }
 
 /// `VMS_LOG` takes the usual filters, such as `debug` or `vms_media::control=debug`.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("VMS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr() -> anyhow::Result<()> {
+    let words =
+        std::env::var_os("VMS_LOG").filter(|words| !words.is_empty()).unwrap_or_else(|| "info".into());
+    let words = words.to_string_lossy();
+    let advice =
+        || format!("VMS_LOG={words}: write a filter such as info, debug or vms_media::control=debug");
+    let filter = EnvFilter::builder().parse(&words).with_context(advice)?;
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    Ok(())
 }
 
 /// A core file, and the memory that a debugger of the same user may read, hold the cameras' passwords. The limit is

@@ -39,7 +39,7 @@ pub enum ClaimError {
         path: PathBuf,
     },
     /// The kernel said no.
-    #[error("cannot listen at {}: {source}", path.display())]
+    #[error("cannot listen at {}", path.display())]
     Io {
         /// The socket.
         path: PathBuf,

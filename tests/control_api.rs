@@ -6,13 +6,17 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags};
 use support::{Lab, Process, SOON, Tap, assert_flawless};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status, Streaming};
 use tonic_types::StatusExt;
+use vms_media::limits::CALLERS_MAX;
 use vms_proto::v1;
 use vms_proto::v1::media_control_client::MediaControlClient;
 
@@ -266,6 +270,68 @@ async fn loopback_tcp_is_served_and_open_tcp_is_refused() {
         let text = refused.rest_of_log().join("\n");
         assert!(text.contains("only loopback addresses") && text.contains("unix socket"), "{open}: {text}");
     }
+}
+
+/// Connections that say nothing, and leave room for others.
+const SILENT: usize = 200;
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_few_and_end_and_keep_nobody_out() {
+    let lab = Lab::new("silent-callers");
+    let daemon = lab.daemon(&[]);
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let before = descriptors();
+    let mut speaking = connect(&lab).await;
+    set_up(&mut speaking, "a").await;
+    let knock = || UnixStream::connect(lab.control_socket()).unwrap();
+    let silent: Vec<_> = (0..SILENT).map(|_| knock()).collect();
+    // Half a preface is none.
+    (&silent[0]).write_all(b"PRI * HTTP/2").unwrap();
+    assert_eq!(list(&mut connect(&lab).await, 0).await, ["a"], "there is room for another caller");
+
+    // All places taken: one more is closed at once, while those who are in stay.
+    let crowd: Vec<_> = (0..CALLERS_MAX - SILENT + 1).map(|_| knock()).collect();
+    assert!(is_closed(crowd.last().unwrap()), "one too many");
+    daemon.wait_for_log("callers were turned away");
+    let waiting = silent.iter().filter(|silent| !has_ended(silent)).count();
+    assert_eq!(waiting, SILENT, "not before their time");
+
+    for silent in silent.iter().chain(&crowd) {
+        assert!(is_closed(silent));
+    }
+    assert_eq!(list(&mut connect(&lab).await, 0).await, ["a"]);
+    assert_eq!(list(&mut speaking, 0).await, ["a"], "who has spoken may be silent");
+    drop(speaking);
+    assert!(descriptors() < before + SILENT / 4);
+}
+
+/// Whether the daemon closes the connection soon.
+fn is_closed(caller: &UnixStream) -> bool {
+    let timeout = SOON.try_into().unwrap();
+    rustix::event::poll(&mut [PollFd::new(caller, PollFlags::RDHUP)], Some(&timeout)).unwrap() == 1
+}
+
+/// Whether the daemon has closed the connection.
+fn has_ended(caller: &UnixStream) -> bool {
+    let at_once = rustix::event::Timespec::default();
+    rustix::event::poll(&mut [PollFd::new(caller, PollFlags::RDHUP)], Some(&at_once)).unwrap() == 1
+}
+
+#[tokio::test]
+async fn a_watch_whose_daemon_dies_says_how_to_go_on() {
+    let lab = Lab::new("watch-dies");
+    let mut daemon = lab.daemon(&[]);
+    lab.setup("a", NOBODY);
+    let mut watch = lab.spawn_ctl(&["watch", "--json"]);
+    let line = watch.wait_for_line("the bookmark", SOON, |line| line.contains("bookmark"));
+    let bookmark: serde_json::Value = serde_json::from_str(&line).unwrap();
+    daemon.signal(rustix::process::Signal::KILL);
+    daemon.wait_for_end(SOON);
+    assert_eq!(watch.wait_for_end(SOON).code(), Some(1));
+    let last = watch.rest().pop().map_or(bookmark, |line| serde_json::from_str(&line).unwrap());
+    let told = watch.rest_of_log().join("\n");
+    assert!(told.contains("the daemon has gone") && !told.contains("h2"), "{told}");
+    assert!(told.contains(&format!("--from {}`", last["revision"])), "{told} after {last}");
 }
 
 type Client = MediaControlClient<Channel>;

@@ -11,7 +11,7 @@ use support::{Lab, Process, SOON, Tap, assert_flawless, program};
 
 #[test]
 fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
-    for (name, signal) in [("sigterm", Signal::TERM), ("sigint", Signal::INT)] {
+    for (name, signal) in [("sigterm", Signal::TERM), ("sigint", Signal::INT), ("sighup", Signal::HUP)] {
         let lab = Lab::new(name);
         let mut daemon = lab.daemon(&[]);
         let cameras = lab.cameras(&["--cameras", "4"]);
@@ -43,6 +43,59 @@ fn a_signal_says_goodbye_to_cameras_and_readers_and_leaves_no_socket() {
         }
         assert!(!Path::new(&lab.control_socket()).exists() && !Path::new(&lab.ring_socket()).exists());
     }
+}
+
+#[test]
+fn a_daemon_under_nohup_outlives_its_terminal() {
+    let lab = Lab::new("nohup");
+    let daemon = lab.daemon_command(&[]);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(daemon.get_program()).args(daemon.get_args());
+    let mut daemon = Process::spawn("vms-media", nohup);
+    daemon.wait_for_log("ready");
+    daemon.signal(Signal::HUP);
+    assert_eq!(lab.ctl_json(&["info"])["streams"], 0, "it serves");
+    assert_eq!(daemon.terminate().code(), Some(0), "that was the first signal: {}", daemon.log());
+}
+
+#[test]
+fn a_filter_of_the_log_that_is_none_is_refused() {
+    let lab = Lab::new("log-filter");
+    let mut command = lab.daemon_command(&[]);
+    command.env("VMS_LOG", "=[bad");
+    let mut daemon = Process::spawn("vms-media", command);
+    assert_eq!(daemon.wait_for_end(SOON).code(), Some(2));
+    let told = daemon.rest_of_log().join("\n");
+    assert!(told.contains("VMS_LOG==[bad") && told.contains("vms_media::control=debug"), "{told}");
+}
+
+#[test]
+fn what_the_system_says_is_said_once() {
+    let lab = Lab::new("once");
+    let long = lab.path(&"x".repeat(300));
+    let tap = |socket: &str| {
+        let mut command = Command::new(program("vms-tap"));
+        command.args(["--ring-socket", socket, "cam"]);
+        command
+    };
+    for (mut command, words) in [
+        (daemon_at(&long, &lab.ring_socket()), "File name too long"),
+        (daemon_at(&lab.control_socket(), &long), "File name too long"),
+        (tap(&long), "File name too long"),
+        (tap(&lab.path("nobody")), "No such file or directory"),
+    ] {
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), told.matches(words).count()), (Some(1), 1), "{told}");
+    }
+
+    let _daemon = lab.daemon(&[]);
+    let cameras = lab.cameras(&[]);
+    lab.setup("cam", &cameras.url("h264"));
+    let mut tap = tap(&lab.ring_socket());
+    tap.args(["--json", "--from", "oldest"]).stdout(std::fs::File::create("/dev/full").unwrap());
+    let told = String::from_utf8(tap.output().unwrap().stderr).unwrap();
+    assert_eq!(told.matches("No space left on device").count(), 1, "{told}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::socket::{receive, send};
 pub enum RequestError {
     /// The socket failed.
     #[error("the ring socket failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The producer said no.
     #[error("refused ({code:?}): {text}")]
     Refused {
@@ -34,6 +34,13 @@ pub enum RequestError {
     /// What came is no answer.
     #[error("the producer's answer was not understood")]
     Protocol,
+}
+
+/// By hand and not by `#[from]`: the error's words are in ours, and who prints the chain would read them twice.
+impl From<io::Error> for RequestError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<DecodeError> for RequestError {

@@ -22,13 +22,20 @@ const SEALS_CURSOR: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(S
 pub enum OpenError {
     /// A system call failed.
     #[error("a segment could not be mapped: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The file lacks seals, so its size or content could be changed by others.
     #[error("a segment lacks seals")]
     Unsealed,
     /// The header is not what it must be.
     #[error(transparent)]
     Header(#[from] HeaderError),
+}
+
+/// By hand and not by `#[from]`: the error's words are in ours, and who prints the chain would read them twice.
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// A segment of this process: its descriptor, to be handed out, and its mapping.

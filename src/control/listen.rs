@@ -20,7 +20,7 @@ pub enum ListenError {
     #[error(transparent)]
     Unix(#[from] ClaimError),
     /// A TCP address.
-    #[error("cannot listen at tcp:{address}: {source}")]
+    #[error("cannot listen at tcp:{address}")]
     Tcp {
         /// The address.
         address: SocketAddr,

@@ -1,7 +1,7 @@
 //! The control plane: gRPC, the registry of streams, name look-ups, start and stop.
 //!
 //! ```text
-//!  caller ──gRPC──▶ api ──▶ plane ─┬─▶ registry ─▶ feed ──events──▶ watchers
+//!  callers ──gRPC─▶ api ──▶ plane ─┬─▶ registry ─▶ feed ──events──▶ watchers
 //!                                  └─▶ engine ──commands──▶ shards
 //!                            ▲            │
 //!                          pump ◀─events──┘        (one a shard)
@@ -13,6 +13,7 @@
 mod api;
 mod attach;
 mod budget;
+mod callers;
 mod engine;
 mod error;
 mod feed;
@@ -24,6 +25,7 @@ mod resolve;
 mod serve;
 mod setups;
 mod show;
+mod signals;
 mod spec;
 
 pub use engine::StartError;

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
@@ -17,10 +16,12 @@ use vms_proto::v1::media_control_server::MediaControlServer;
 
 use super::api::Api;
 use super::budget::Budget;
+use super::callers::{Caller, Callers};
 use super::engine::{self, Bell, Engine, StartError};
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
 use super::resolve::Resolver;
+use super::signals::StopSignal;
 use crate::config::{Config, Listen};
 use crate::limits::{
     CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX, SEGMENTS_MADE_MAX,
@@ -47,7 +48,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No runtime.
-    #[error("cannot start the control thread: {0}")]
+    #[error("cannot start the control thread")]
     Runtime(#[from] io::Error),
     /// No shards.
     #[error(transparent)]
@@ -56,7 +57,7 @@ pub enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// No thread for the readers.
-    #[error("cannot start the attach thread: {0}")]
+    #[error("cannot start the attach thread")]
     Attach(#[source] io::Error),
     /// No ring socket.
     #[error(transparent)]
@@ -69,7 +70,7 @@ pub enum RunError {
     Interrupted,
 }
 
-/// Runs the daemon until SIGINT or SIGTERM.
+/// Runs the daemon until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start, or when a second signal cut the stop short.
@@ -111,8 +112,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (close, closing) = watch::channel(());
     let mut servers = JoinSet::new();
     let mut claims = Vec::new();
+    let callers = Callers::of_this_process();
     for socket in sockets {
-        claims.extend(socket.serve(&api, closing.clone(), &mut servers)?);
+        let callers = callers.for_another_listener();
+        claims.extend(socket.serve(&api, callers, closing.clone(), &mut servers)?);
     }
     info!(listen, shards = config.shards, "ready");
 
@@ -192,6 +195,7 @@ impl Socket {
     fn serve(
         self,
         api: &Api,
+        callers: Callers,
         mut closing: watch::Receiver<()>,
         servers: &mut JoinSet<()>,
     ) -> io::Result<Option<Claim>> {
@@ -199,19 +203,30 @@ impl Socket {
         let router = router(api.clone());
         match self {
             Self::Unix(listener, claim) => {
-                let incoming = paced(UnixListenerStream::new(UnixListener::from_std(listener)?));
+                let incoming = admitted(UnixListenerStream::new(UnixListener::from_std(listener)?), callers);
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(Some(claim))
             }
             Self::Tcp(listener) => {
-                let incoming = paced(TcpListenerStream::new(TcpListener::from_std(listener)?));
+                let incoming = admitted(TcpListenerStream::new(TcpListener::from_std(listener)?), callers);
                 servers
                     .spawn(async move { told(router.serve_with_incoming_shutdown(incoming, closed).await) });
                 Ok(None)
             }
         }
     }
+}
+
+/// The callers that have a place.
+fn admitted<S>(
+    streams: impl Stream<Item = io::Result<S>>,
+    mut callers: Callers,
+) -> impl Stream<Item = io::Result<Caller<S>>> {
+    paced(streams).filter_map(move |stream| match stream {
+        Ok(stream) => callers.admit(stream).map(Ok),
+        Err(error) => Some(Err(error)),
+    })
 }
 
 /// The same callers, with a pause behind each that could not be accepted.
@@ -237,25 +252,6 @@ fn router(api: Api) -> Router {
 fn told(ended: Result<(), tonic::transport::Error>) {
     if let Err(error) = ended {
         error!(%error, "a listener ended");
-    }
-}
-
-/// SIGINT and SIGTERM.
-struct StopSignal {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignal {
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

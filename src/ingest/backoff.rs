@@ -2,25 +2,38 @@
 
 use std::time::Duration;
 
-use super::policy::Wait;
+use super::policy::{Series, Wait};
 
 /// Counts failures in a row and turns them into waits. The jitter comes from a seed, so a run can be repeated,
 /// while cameras that failed together do not come back together.
+///
+/// Each [`Series`] counts for itself, so that the first failure of a kind is followed by the first wait of its kind:
+/// a camera that refused some connections while it started, and then has no session left, is tried again after
+/// seconds. A series begins anew when another kind of failure came between, except that of refused logins: a camera
+/// that now refuses the login and now the connection counts every login, and locks out who tries too often.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    /// Failures of the kind that came last, other than refused logins.
     failures: u32,
+    /// Refused logins.
+    refused_logins: u32,
+    last: Option<Series>,
     random: SplitMix64,
 }
 
 impl Backoff {
     pub(crate) const fn new(seed: u64) -> Self {
-        Self { failures: 0, random: SplitMix64(seed) }
+        Self { failures: 0, refused_logins: 0, last: None, random: SplitMix64(seed) }
     }
 
-    /// Notes a failure and gives the wait that follows it.
-    pub(crate) fn next_wait(&mut self, wait: &Wait) -> Duration {
-        let factor = wait.multiplier.max(1).saturating_pow(self.failures);
-        self.failures = self.failures.saturating_add(1);
+    /// Notes a failure of `series`, whose waits are `wait`, and gives the wait that follows it.
+    pub(crate) fn next_wait(&mut self, series: Series, wait: &Wait) -> Duration {
+        if self.last.replace(series) != Some(series) {
+            self.failures = 0;
+        }
+        let failures = if series == Series::Login { &mut self.refused_logins } else { &mut self.failures };
+        let factor = wait.multiplier.max(1).saturating_pow(*failures);
+        *failures = failures.saturating_add(1);
         let base = wait.initial.saturating_mul(factor).min(wait.max);
         let jitter = base.saturating_mul(wait.jitter_percent.min(100)) / 100;
         let span_ns = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX / 2).saturating_mul(2);
@@ -31,6 +44,8 @@ impl Backoff {
     /// Forgets earlier failures: the next wait is the first of its series.
     pub(crate) const fn reset(&mut self) {
         self.failures = 0;
+        self.refused_logins = 0;
+        self.last = None;
     }
 
     /// A number for things that want one but are no secret, such as a digest's client nonce.
@@ -63,6 +78,7 @@ impl SplitMix64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::policy::Policy;
 
     const WAIT: Wait = Wait {
         initial: Duration::from_secs(1),
@@ -76,20 +92,53 @@ mod tests {
         for seed in 0..200 {
             let mut backoff = Backoff::new(seed);
             for expected_s in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0] {
-                let wait = backoff.next_wait(&WAIT).as_secs_f64();
+                let wait = backoff.next_wait(Series::Ordinary, &WAIT).as_secs_f64();
                 assert!(
                     wait >= expected_s * 0.8 - 1e-6 && wait <= expected_s * 1.2 + 1e-6,
                     "{wait} {expected_s}"
                 );
             }
             backoff.reset();
-            assert!(backoff.next_wait(&WAIT) <= Duration::from_millis(1200));
+            assert!(backoff.next_wait(Series::Ordinary, &WAIT) <= Duration::from_millis(1200));
         }
+    }
+
+    /// The waits in seconds after these failures, without their jitter.
+    fn waits(failures: &[Series]) -> Vec<u64> {
+        let mut backoff = Backoff::new(1);
+        let policy = Policy::default();
+        let exact = |series: &Series| {
+            let wait = Wait { jitter_percent: 0, ..*policy.wait(*series) };
+            backoff.next_wait(*series, &wait).as_secs()
+        };
+        failures.iter().map(exact).collect()
+    }
+
+    #[test]
+    fn each_kind_of_failure_begins_with_its_own_first_wait() {
+        use Series::{Busy, Login, Ordinary, Unsupported};
+        for (other, first) in [(Login, 300), (Busy, 15), (Unsupported, 300)] {
+            let after_a_reboot = waits(&[Ordinary, Ordinary, Ordinary, other, other, Ordinary]);
+            assert_eq!(after_a_reboot[..4], [1, 2, 4, first], "{other:?}");
+            assert_eq!(after_a_reboot[4], (2 * first), "{other:?}");
+            assert_eq!(after_a_reboot[5], 1, "{other:?}");
+        }
+        assert_eq!(waits(&[Busy, Ordinary, Busy, Unsupported, Busy]), [15, 1, 15, 300, 15]);
+    }
+
+    #[test]
+    fn failures_between_refused_logins_do_not_make_logins_more_frequent() {
+        use Series::{Busy, Login, Ordinary};
+        assert_eq!(
+            waits(&[Login, Ordinary, Login, Busy, Ordinary, Login, Ordinary, Login, Ordinary, Login]),
+            [300, 1, 600, 15, 1, 1200, 1, 2400, 1, 3600]
+        );
     }
 
     #[test]
     fn cameras_that_fail_together_come_back_apart() {
-        let waits: Vec<u128> = (0..100).map(|seed| Backoff::new(seed).next_wait(&WAIT).as_millis()).collect();
+        let first = |seed| Backoff::new(seed).next_wait(Series::Ordinary, &WAIT).as_millis();
+        let waits: Vec<u128> = (0..100).map(first).collect();
         let distinct: std::collections::BTreeSet<_> = waits.iter().collect();
         assert!(distinct.len() > 60, "{distinct:?}");
     }
@@ -100,7 +149,8 @@ mod tests {
             Wait { initial: Duration::MAX, max: Duration::MAX, multiplier: u32::MAX, jitter_percent: 100 };
         let mut backoff = Backoff::new(1);
         for _ in 0..100 {
-            backoff.next_wait(&Wait { max: Duration::from_secs(u64::MAX / 4), ..forever });
+            let wait = Wait { max: Duration::from_secs(u64::MAX / 4), ..forever };
+            backoff.next_wait(Series::Ordinary, &wait);
         }
     }
 }

@@ -24,7 +24,7 @@ use super::stats::CameraStats;
 use crate::codec::AccessUnitSink;
 use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
 use crate::rtp::MediaClock;
-use crate::rtsp::{CameraUrl, Credentials, Scheme};
+use crate::rtsp::{CameraUrl, Credentials, Scheme, SessionError};
 use crate::time::{Mono, Now};
 
 /// What a camera is and how it is treated.
@@ -367,6 +367,12 @@ impl Camera {
                 Progress::Stalled => self.stalled(now),
                 Progress::Stable => self.backoff.reset(),
                 Progress::Redirected { url, keep_credentials } => self.redirect(now, url, keep_credentials),
+                Progress::Failed(Failure::Session(SessionError::AuthRefused {
+                    credentials_set: false,
+                    ..
+                })) if !self.may_log_in => {
+                    self.fail(now, Failure::LoginAtAnotherHost);
+                }
                 Progress::Failed(failure) => self.fail(now, failure),
                 Progress::Left => self.finish(),
             }
@@ -421,7 +427,8 @@ impl Camera {
             return self.finish();
         }
         self.stats.failures += 1;
-        let until = now.mono + self.backoff.next_wait(failure.wait(&self.config.policy));
+        let series = failure.series();
+        let until = now.mono + self.backoff.next_wait(series, self.config.policy.wait(series));
         let words = failure.words(&self.target, &self.config.policy);
         self.trouble.clone_from(&words);
         self.enter_state(now, failure.state(), failure.reason(), words, Some(until));

@@ -3,7 +3,7 @@
 //! The words say what happened and what to do about it. They name host, port and path, never user, password or
 //! query.
 
-use super::policy::{Policy, Wait};
+use super::policy::{Policy, Series};
 use super::state::{Reason, State};
 use crate::limits::UNIT_LEN_MAX;
 use crate::rtsp::{CameraUrl, FramerError, SessionError, UrlError};
@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     /// The connection ended, or an answer never came, and what did come was not RTSP.
     NotRtsp,
     Session(SessionError),
+    /// The camera redirected to another host, which wants a login; it was not told ours, if there is one.
+    LoginAtAnotherHost,
     NoFirstFrame,
     UnitsTooLarge,
     Idle,
@@ -66,16 +68,16 @@ impl Failure {
         }
     }
 
-    /// The waits that follow this failure.
-    pub(crate) const fn wait<'a>(&self, policy: &'a Policy) -> &'a Wait {
+    /// Which waits follow this failure.
+    pub(crate) const fn series(&self) -> Series {
         if matches!(self.reason(), Reason::AuthRefused | Reason::Forbidden) {
-            &policy.retry_auth
+            Series::Login
         } else if matches!(self.reason(), Reason::SessionLimit | Reason::ServiceUnavailable) {
-            &policy.retry_busy
+            Series::Busy
         } else if self.is_unsupported() {
-            &policy.retry_unsupported
+            Series::Unsupported
         } else {
-            &policy.retry
+            Series::Ordinary
         }
     }
 
@@ -108,6 +110,7 @@ impl Failure {
             )
             | Self::UnitsTooLarge => Reason::LimitExceeded,
             Self::Session(error) => session_reason(error),
+            Self::LoginAtAnotherHost => Reason::AuthRefused,
             Self::NoFirstFrame => Reason::NoFirstFrame,
             Self::Idle => Reason::NoVideoData,
             Self::Closed(PeerClose::Closed) => Reason::ConnectionClosed,
@@ -152,6 +155,10 @@ impl Failure {
                 )
             }
             Self::Session(error) => session_words(error, url, policy),
+            Self::LoginAtAnotherHost => format!(
+                "the camera redirected to {at}, which wants a login (401); a user name and password are not sent to \
+                 another host: set {url} for this stream, with its user name and password"
+            ),
             Self::NoFirstFrame => {
                 let seconds = policy.first_frame_timeout.as_secs();
                 format!(

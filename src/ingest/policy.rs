@@ -24,12 +24,37 @@ pub struct Policy {
     pub stable_after: Duration,
     /// Waits after an ordinary failure.
     pub retry: Wait,
-    /// Waits after the camera refused the credentials: long, because cameras lock an address out.
+    /// Waits after the camera refused the credentials or what they may see: long, because cameras lock an address out.
     pub retry_auth: Wait,
     /// Waits after the camera said that it has no session left (453, 503).
     pub retry_busy: Wait,
     /// Waits after the camera offered nothing that can be carried.
     pub retry_unsupported: Wait,
+}
+
+/// The kinds of failure that have waits of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Series {
+    /// [`Policy::retry`].
+    Ordinary,
+    /// [`Policy::retry_auth`].
+    Login,
+    /// [`Policy::retry_busy`].
+    Busy,
+    /// [`Policy::retry_unsupported`].
+    Unsupported,
+}
+
+impl Policy {
+    /// The waits of a kind of failure.
+    pub(crate) const fn wait(&self, series: Series) -> &Wait {
+        match series {
+            Series::Ordinary => &self.retry,
+            Series::Login => &self.retry_auth,
+            Series::Busy => &self.retry_busy,
+            Series::Unsupported => &self.retry_unsupported,
+        }
+    }
 }
 
 /// A series of waits: `initial`, `initial × multiplier`, … up to `max`, each moved by up to ± `jitter_percent`.

@@ -164,6 +164,24 @@ fn failures_back_off_and_stable_video_forgets_them() {
 }
 
 #[test]
+fn a_refused_login_after_refused_connections_waits_the_first_wait_of_its_kind() {
+    let mut world = World::new("rtsp://10.1.1.1/live");
+    world.start();
+    // The camera starts anew: its port opens last.
+    for _ in 0..5 {
+        world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
+        let next = world.camera.status().next_attempt.unwrap();
+        world.pass(next.since(world.now.mono));
+    }
+    world.connect();
+    world.reply(200, "");
+    world.reply(401, "WWW-Authenticate: Basic realm=\"x\"\r\n");
+    let next = world.expect_failure(State::AuthFailed, Reason::AuthRefused, "none are set");
+    let wait_s = next.since(world.now.mono).as_secs();
+    assert!((240..=360).contains(&wait_s), "{wait_s} s");
+}
+
+#[test]
 fn silence_is_a_stall_then_a_failure() {
     let mut world = World::playing();
     world.pass(Duration::from_secs(5));
@@ -295,7 +313,9 @@ fn a_redirect_is_followed_without_credentials_to_another_host() {
     world.connect();
     world.reply(200, "");
     world.reply(401, "WWW-Authenticate: Basic realm=\"x\"\r\n");
-    world.expect_failure(State::AuthFailed, Reason::AuthRefused, "none are set");
+    world.expect_failure(State::AuthFailed, Reason::AuthRefused, "set rtsp://10.2.2.2/other for this stream");
+    let words = &world.camera.status().detail;
+    assert!(words.contains("redirected to 10.2.2.2:554") && !words.contains("none are set"), "{words}");
     assert!(!world.log.contains("Authorization"), "{}", world.log);
 }
 

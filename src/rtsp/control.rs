@@ -114,20 +114,21 @@ pub(super) fn clean(text: &str) -> String {
 /// `?user=a&password=b` and the path style of XM and Dahua, `/user=a_password=b_channel=1`, and hides the user
 /// information of a whole URI.
 ///
-/// A hidden value reaches to the next `&` of the query or `/` of the path, further than it may have to:
-/// passwords contain every other delimiter.
+/// A hidden value reaches to the next `&` of the query, and from the path to the end of the URI, further than it may have
+/// to: passwords contain every other delimiter, those of the path's own style among them.
 pub fn redacted(uri: &str) -> String {
     let mut printed = String::with_capacity(uri.len());
     let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
-    redact_parts(&mut printed, path, '/');
-    if let Some(query) = query {
+    let is_whole = redact_parts(&mut printed, path, '/');
+    if let Some(query) = query.filter(|_| is_whole) {
         printed.push('?');
         redact_parts(&mut printed, query, '&');
     }
     printed
 }
 
-fn redact_parts(printed: &mut String, text: &str, delimiter: char) {
+/// Whether what follows `text` may be printed too: not behind a secret of the path.
+fn redact_parts(printed: &mut String, text: &str, delimiter: char) -> bool {
     for (index, part) in text.split(delimiter).enumerate() {
         if index > 0 {
             printed.push(delimiter);
@@ -147,10 +148,14 @@ fn redact_parts(printed: &mut String, text: &str, delimiter: char) {
             Some(start) => {
                 printed.push_str(part.get(..start).unwrap_or_default());
                 printed.push_str("***");
+                if delimiter == '/' {
+                    return false;
+                }
             }
             None => printed.push_str(part),
         }
     }
+    true
 }
 
 fn is_secret_key(before: &str) -> bool {

@@ -368,6 +368,8 @@ mod tests {
             "rtsp://h/x?user=canary&password=canary",
             "rtsp://h/x?channel=1&Token=canary/canary",
             "rtsp://h/user=canary_password=canary_channel=1_stream=0.sdp",
+            "rtsp://h/user=admin_password=canary/canary_channel=1_stream=0.sdp",
+            "rtsp://h/user=admin&password=canary?canary/canary_channel=1",
             "rtsp://h/live?access_token=canary==",
         ] {
             let (url, credentials) = CameraUrl::parse(text).unwrap();

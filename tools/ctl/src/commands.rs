@@ -111,11 +111,20 @@ async fn watch<W: Write>(client: &mut Client, from: u64, output: &mut Output<'_,
     if !output.json {
         writeln!(output.to, "{}", table::EVENT_HEADER)?;
     }
-    while let Some(event) = events.message().await? {
+    let mut revision = from;
+    loop {
+        let event = match events.message().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(()),
+            Err(status) => return Err(Problem::of_a_watch(status, revision)),
+        };
+        // A snapshot's events carry revisions too, but only its end is a place to go on from.
+        if !matches!(event.r#type(), v1::EventType::Snapshot) {
+            revision = event.revision;
+        }
         let event = view::Event::from(event);
         output.value(&event, &table::event(&event))?;
     }
-    Ok(())
 }
 
 async fn info<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Result<(), Problem> {

@@ -26,6 +26,15 @@ pub(crate) enum Problem {
     /// The daemon said no, or the connection broke in the middle.
     #[error("{}", refusal(.0))]
     Refused(#[from] Box<tonic::Status>),
+    /// The connection ended in the middle of a watch.
+    #[error(
+        "the daemon has gone, or the connection to it broke: if it still runs, `vms-ctl watch --from {revision}` goes on \
+         from here; once it was started anew, watch without --from"
+    )]
+    Gone {
+        /// The last one that was seen.
+        revision: u64,
+    },
     /// The password file cannot be read.
     #[error("cannot read the password from {}: {source}", path.display())]
     PasswordFile {
@@ -46,6 +55,15 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
+    /// Why a watch ended that had seen everything up to `revision`. What the daemon says has a reason; without one it is
+    /// the transport that failed, whose words are about HTTP/2.
+    pub(crate) fn of_a_watch(status: tonic::Status, revision: u64) -> Self {
+        match status.get_details_error_info() {
+            Some(_) => status.into(),
+            None => Self::Gone { revision },
+        }
+    }
+
     /// 2 for wrong usage, else 1.
     pub(crate) const fn exit_code(&self) -> u8 {
         if matches!(self, Self::Usage(_)) { 2 } else { 1 }
@@ -83,5 +101,16 @@ mod tests {
     fn a_refusal_is_one_line() {
         let status = tonic::Status::unavailable("two\nlines");
         assert_eq!(Problem::from(status).to_string(), "two lines (Unavailable)");
+    }
+
+    #[test]
+    fn a_watch_tells_a_daemon_that_refuses_from_one_that_has_gone() {
+        let broken = tonic::Status::unknown("h2 protocol error: error reading a body from connection");
+        let words = Problem::of_a_watch(broken, 7).to_string();
+        assert!(words.contains("the daemon has gone") && words.contains("--from 7"), "{words}");
+        assert!(!words.contains("h2"), "{words}");
+        let details = tonic_types::ErrorDetails::with_error_info("SLOW_WATCHER", "media.vms", []);
+        let cut = tonic::Status::with_error_details(tonic::Code::ResourceExhausted, "too slow", details);
+        assert_eq!(Problem::of_a_watch(cut, 7).to_string(), "too slow (SLOW_WATCHER)");
     }
 }

@@ -53,7 +53,7 @@ enum End {
     #[error("the producer has gone")]
     ProducerGone,
     /// Output failed.
-    #[error("cannot write: {0}")]
+    #[error("cannot write")]
     Output(#[from] io::Error),
 }
 
