@@ -55,12 +55,20 @@ struct Unit {
     lost: u32,
     damaged: bool,
     has_slice: bool,
-    key: bool,
+    /// Its picture is an IDR, or for H.265 any IRAP.
+    intra: bool,
     recovery_point: bool,
     /// Some slice is of a picture that others may refer to.
     referenced: bool,
     /// Packets are missing before the first slice, whose first byte will tell whether they were of this unit.
     head_in_doubt: bool,
+}
+
+impl Unit {
+    /// Whether decoding can start here.
+    const fn is_key(&self) -> bool {
+        self.intra || self.recovery_point
+    }
 }
 
 /// What the last committed unit had.
@@ -313,7 +321,7 @@ impl Assembler {
         }
         self.committed = Committed { timeline: Some(first.timeline), config: self.config };
         self.stats.units += 1;
-        self.stats.key_units += u64::from(unit.key);
+        self.stats.key_units += u64::from(unit.is_key());
         self.stats.damaged_units += u64::from(unit.damaged);
         self.stats.bytes += u64::from(unit.len);
         self.stats.nals += u64::try_from(unit.nal_count).unwrap_or(0);
@@ -326,8 +334,9 @@ impl Assembler {
                 flags.insert(flag);
             }
         };
-        set(UnitFlags::KEY, unit.key);
-        set(UnitFlags::RECOVERY_POINT, unit.recovery_point);
+        set(UnitFlags::KEY, unit.is_key());
+        // Some encoders say of an IDR, too, that it is a recovery point.
+        set(UnitFlags::RECOVERY_POINT, unit.recovery_point && !unit.intra);
         set(UnitFlags::DISCONT, self.committed.timeline != Some(first.timeline));
         set(UnitFlags::DAMAGED, unit.damaged);
         set(UnitFlags::CONFIG_CHANGED, self.committed.config != self.config);
@@ -365,7 +374,7 @@ impl Assembler {
     fn note_slice(&mut self, slice: Slice) {
         self.temporal_id_max = self.temporal_id_max.max(slice.temporal_id);
         self.unit.has_slice = true;
-        self.unit.key |= slice.key;
+        self.unit.intra |= slice.key;
         self.unit.referenced |= !slice.disposable || slice.temporal_id < self.temporal_id_max;
     }
 

@@ -5,7 +5,7 @@
 pub struct Stats {
     /// Units committed.
     pub units: u64,
-    /// Of these, key units.
+    /// Of these, key units: decoding can start there, recovery points among them.
     pub key_units: u64,
     /// Of these, units with missing bytes.
     pub damaged_units: u64,

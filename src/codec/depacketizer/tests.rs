@@ -10,6 +10,7 @@ use crate::time::{Mono, UnixNanos};
 const SPS: &[u8] = &[0x67, 0x42, 0x00, 0x1e, 0xda, 0x02, 0x80, 0xf4, 0x40];
 const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 const SEI: &[u8] = &[0x06, 5, 1, 9, 0x80];
+const RECOVERY_POINT: &[u8] = &[0x06, 6, 1, 0xc4, 0x80];
 const IDR: &[u8] = &[0x65, 0x88, 1, 2, 3];
 const SLICE: &[u8] = &[0x41, 0x9a, 4, 5, 6];
 
@@ -333,11 +334,21 @@ fn too_many_nal_units_are_dropped() {
 #[test]
 fn recovery_points_and_disposable_units_are_flagged() {
     let mut camera = Camera::h264();
-    camera.send(0, false, &[0x06, 6, 1, 0xc4, 0x80]);
+    camera.send(0, false, RECOVERY_POINT);
     camera.send(0, true, SLICE);
     camera.send(1, true, &[0x01, 0x9a]);
     let flags: Vec<_> = camera.sink.units.iter().map(|unit| unit.flags).collect();
-    assert_eq!(flags, [UnitFlags::RECOVERY_POINT.with(UnitFlags::DISCONT), UnitFlags::NON_REF]);
+    let entry = UnitFlags::KEY.with(UnitFlags::RECOVERY_POINT);
+    assert_eq!(flags, [entry.with(UnitFlags::DISCONT), UnitFlags::NON_REF]);
+    assert_eq!(camera.stats().key_units, 1);
+}
+
+#[test]
+fn an_idr_is_a_key_whatever_its_sei_says() {
+    let mut camera = Camera::h264();
+    camera.send(0, false, RECOVERY_POINT);
+    camera.send(0, true, IDR);
+    assert_eq!(camera.only_unit().flags, UnitFlags::KEY.with(UnitFlags::DISCONT));
 }
 
 #[test]

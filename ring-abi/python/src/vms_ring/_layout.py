@@ -148,9 +148,9 @@ class Flag(enum.IntFlag):
     """Numbers of `flag`."""
 
     KEY = 1
-    """decoding can start here"""
+    """decoding can start here: an IDR, an H.265 IRAP picture, or a recovery point"""
     RECOVERY_POINT = 2
-    """decoding can start here and is clean after a while"""
+    """with KEY: not an IDR, what is decoded from here on is clean after a while (recovery-point SEI)"""
     DISCONT = 4
     """first unit of a timeline"""
     DAMAGED = 8
