@@ -83,7 +83,7 @@ impl UnitFlags {
     pub const RECOVERY_POINT: Self = Self(1 << 1);
     /// First unit of a new timeline.
     pub const DISCONT: Self = Self(1 << 2);
-    /// Bytes of this unit are missing.
+    /// Packets were lost in this unit or right before it: it, or a picture it refers to, is not whole.
     pub const DAMAGED: Self = Self(1 << 3);
     /// First unit that uses its parameter sets.
     pub const CONFIG_CHANGED: Self = Self(1 << 4);

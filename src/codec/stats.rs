@@ -7,7 +7,7 @@ pub struct Stats {
     pub units: u64,
     /// Of these, key units: decoding can start there, recovery points among them.
     pub key_units: u64,
-    /// Of these, units with missing bytes.
+    /// Of these, units with the flag "damaged".
     pub damaged_units: u64,
     /// Payload bytes of committed units, start codes included.
     pub bytes: u64,

@@ -154,7 +154,7 @@ class Flag(enum.IntFlag):
     DISCONT = 4
     """first unit of a timeline"""
     DAMAGED = 8
-    """bytes of this unit are missing"""
+    """packets were lost in this unit or right before it: it, or a picture it refers to, is not whole"""
     CONFIG_CHANGED = 16
     """first unit that uses its configuration: a hint"""
     BACKFILL = 32
