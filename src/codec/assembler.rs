@@ -358,6 +358,7 @@ impl Assembler {
             self.key_begins_with = unit.begins_with;
         }
         self.stats.units += 1;
+        self.stats.too_large_since_unit = 0;
         self.stats.key_units += u64::from(unit.is_key());
         self.stats.damaged_units += u64::from(unit.damaged);
         self.stats.bytes += u64::from(unit.len);
@@ -430,6 +431,7 @@ impl Assembler {
             Some(len) if len as usize <= UNIT_LEN_MAX && sink.append(bytes).is_ok() => self.unit.len = len,
             _ => {
                 self.stats.dropped_too_large += 1;
+                self.stats.too_large_since_unit += 1;
                 self.fail(sink);
             }
         }

@@ -13,6 +13,8 @@ pub struct Stats {
     pub bytes: u64,
     /// Units dropped: larger than a unit may be.
     pub dropped_too_large: u64,
+    /// Of these, those since the newest committed unit.
+    pub too_large_since_unit: u64,
     /// Units dropped: more NAL units than a unit may have.
     pub dropped_too_many_nals: u64,
     /// Units that the sink did not commit.
