@@ -1,7 +1,8 @@
-//! Promise: a reader enters a stream whose camera sends recovery points and, but for the first picture, no IDRs.
+//! Promise: a reader enters a stream whose camera sends recovery points and, but for the first picture, no IDRs; and
+//! one that has not even these, if it wants everything.
 //!
-//! GStreamer's RTSP server serves files made by x264; what a reader who came late wrote must decode to pictures of
-//! the source, without a hole.
+//! GStreamer's RTSP server serves files made by x264 and x265; what a reader who came late wrote must decode to pictures
+//! of the source, without a hole.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -25,6 +26,9 @@ const CASES: &[(&str, &str)] = &[
     ("h264-open-gop", "keyint=20:open-gop=1:bframes=2:b-adapt=0"),
     ("h264-intra-refresh", "keyint=20:intra-refresh=1:bframes=0"),
 ];
+/// x265 refreshes as x264 does, and says so nowhere.
+const WITHOUT_ENTRY: (&str, &str) =
+    ("h265-intra-refresh", "log-level=error:keyint=20:intra-refresh=1:bframes=0");
 
 #[test]
 fn late_readers_enter_at_recovery_points() {
@@ -63,6 +67,31 @@ fn late_readers_enter_at_recovery_points() {
     }
 }
 
+#[test]
+fn a_stream_without_entry_points_is_read_by_who_wants_everything() {
+    let (name, options) = WITHOUT_ENTRY;
+    let source = encode(name, options);
+    let lab = Lab::new("no-entry-points");
+    let _daemon = lab.daemon(&[]);
+    let (_server, port) = gstreamer_server(std::slice::from_ref(&source));
+    lab.setup(name, &format!("rtsp://127.0.0.1:{port}/{name}"));
+    let mut early: Tap = lab.tap(&[name, "--from", "oldest", "--json"]).into();
+    early.take_records(PERIOD, SOON);
+
+    let mut waiting: Tap = lab.tap(&[name, "--from", "live", "--json"]).into();
+    let count = UNITS.to_string();
+    let mut late: Tap =
+        lab.tap(&[name, "--from", "live", "--everything", "--json", "--count", &count]).into();
+    let records = late.take_records(UNITS, SOON);
+    assert!(records[0]["seq"].as_u64().unwrap() > 1);
+    assert!(
+        records.iter().all(|one| one["key"] == false && one["gap"] == 0),
+        "the encoder did not do as told"
+    );
+    assert!(late.process.wait_for_end(SOON).success());
+    assert_eq!(waiting.take_what_is_there(), 0, "there is a keyframe after all");
+}
+
 fn is_recovery_point(record: &serde_json::Value) -> bool {
     record["flags"].as_u64().unwrap() & u64::from(Flags::RECOVERY_POINT.0) != 0
 }
@@ -82,7 +111,9 @@ fn encode(name: &str, options: &str) -> PathBuf {
         let partial = path.with_extension("partial.mkv");
         let picture = "testsrc2=size=320x180:rate=50:duration=12,noise=alls=10:allf=t+u";
         let input = ["-v", "error", "-y", "-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p"];
-        let encoder = ["-c:v", "libx264", "-preset", "ultrafast", "-x264-params", options];
+        let (library, parameters) =
+            if name.starts_with("h265") { ("libx265", "-x265-params") } else { ("libx264", "-x264-params") };
+        let encoder = ["-c:v", library, "-preset", "ultrafast", parameters, options];
         run("ffmpeg", input.into_iter().chain(encoder).chain([partial.to_str().unwrap()]));
         std::fs::rename(partial, &path).unwrap();
     }
