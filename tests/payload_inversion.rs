@@ -90,7 +90,10 @@ fn invert(
             Codec::H264 => nal[0] & 0x1f == 5,
             Codec::H265 => matches!(nal[0] >> 1, 16..=23),
         });
-        assert_eq!(unit.flags.contains(UnitFlags::KEY), key);
+        // The random bytes of an SEI may say that it is one.
+        let recovery_point = unit.flags.contains(UnitFlags::RECOVERY_POINT);
+        assert_eq!(unit.flags.contains(UnitFlags::KEY), key || recovery_point);
+        assert!(!(key && recovery_point));
         assert!(!unit.flags.contains(UnitFlags::DAMAGED));
         assert_eq!(unit.lost_packets, 0);
     }

@@ -8,11 +8,10 @@
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Lab, Process, SOON, run};
+use support::{Lab, Process, SOON, gstreamer_server, run};
 
 /// Frames compared in each case.
 const FRAMES: usize = 500;
@@ -146,17 +145,4 @@ fn frame_hashes(path: &Path, elementary: Option<&str>) -> Vec<String> {
         .filter(|line| !line.starts_with('#'))
         .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
         .collect()
-}
-
-fn gstreamer_server(files: &[PathBuf]) -> (Process, u16) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp_server.py");
-    let mut command = Command::new("/usr/bin/python3");
-    command.arg(script);
-    for file in files {
-        let name = file.file_stem().unwrap().to_str().unwrap();
-        command.arg(format!("{name}={}", file.to_str().unwrap()));
-    }
-    let server = Process::spawn("gst_rtsp_server", command);
-    let line = server.wait_for_line("its port", SOON, |line| line.starts_with("port "));
-    (server, line["port ".len()..].trim().parse().unwrap())
 }

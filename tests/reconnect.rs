@@ -87,16 +87,20 @@ fn a_camera_that_starts_late_is_found() {
 /// What a stream of a misbehaving camera must look like to a reader, after `UNITS` units.
 struct Case {
     fault: &'static str,
+    bitrate: &'static str,
     /// Checks the records, the reader's summary and the stream as `vms-ctl get` shows it.
     check: fn(&[Value], &Value, &Value),
 }
 
 const CASES: &[Case] = &[
-    Case { fault: "lose=50", check: lost_packets_are_flagged_and_counted },
-    Case { fault: "no-marker", check: nothing_is_missing },
-    Case { fault: "server-request", check: nothing_is_missing },
-    Case { fault: "ssrc-change=30", check: each_source_is_a_timeline },
-    Case { fault: "garbage", check: most_comes_whole },
+    // A unit has seven packets or more, so every seventh unit lacks one, and at times the one behind it is flagged, too.
+    Case { fault: "lose=50", bitrate: "2M", check: lost_packets_are_flagged_and_counted },
+    // A unit has three or four packets, and what is lost is often a head, or a tail and with it the marker.
+    Case { fault: "lose=10", bitrate: "100k", check: lost_packets_are_flagged_and_counted },
+    Case { fault: "no-marker", bitrate: "2M", check: nothing_is_missing },
+    Case { fault: "server-request", bitrate: "2M", check: nothing_is_missing },
+    Case { fault: "ssrc-change=30", bitrate: "2M", check: each_source_is_a_timeline },
+    Case { fault: "garbage", bitrate: "2M", check: most_comes_whole },
 ];
 const UNITS: usize = 5 * FPS;
 
@@ -108,7 +112,7 @@ fn a_camera_that_misbehaves_keeps_streaming() {
         .iter()
         .map(|case| {
             let id = case.fault.replace('=', "-");
-            let farm = lab.cameras(&["--fault", case.fault, "--bitrate", "2M"]);
+            let farm = lab.cameras(&["--fault", case.fault, "--bitrate", case.bitrate]);
             lab.setup(&id, &farm.url("h264"));
             let count = UNITS.to_string();
             let tap = lab.tap(&[&id, "--stamp", "--json", "--from", "oldest", "--count", &count]);
@@ -136,13 +140,13 @@ fn nothing_is_missing(_: &[Value], summary: &Value, stream: &Value) {
 
 fn lost_packets_are_flagged_and_counted(records: &[Value], summary: &Value, stream: &Value) {
     let damaged = records.iter().filter(|record| has(record, Flags::DAMAGED)).count();
-    // At 2 Mbit/s a unit has seven packets or more, so every seventh unit lacks one.
-    assert!((UNITS / 10..UNITS / 3).contains(&damaged), "{damaged} damaged");
+    assert!((UNITS / 10..UNITS / 2).contains(&damaged), "{damaged} damaged");
     assert_eq!(summary["damaged"], damaged, "{summary:#}");
-    // A unit that says that it is whole is whole.
-    assert_eq!(summary["stamps"]["good"], UNITS - damaged, "{summary:#}");
+    // A unit that says that it is whole is whole, and so is what it refers to.
+    assert_eq!(summary["stamps"]["unflagged"], 0, "{summary:#}");
+    // A lost packet may be of two units: the end of one, and before the next.
     let lost = stream["stats"]["lost_packets"].as_u64().unwrap();
-    assert!(lost >= damaged as u64 - 1, "{lost} lost, {damaged} damaged");
+    assert!(2 * lost >= damaged as u64 - 1, "{lost} lost, {damaged} damaged");
 }
 
 fn each_source_is_a_timeline(records: &[Value], summary: &Value, stream: &Value) {

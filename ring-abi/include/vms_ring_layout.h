@@ -87,10 +87,10 @@ enum vms_ring_clock_source {
 };
 
 enum vms_ring_flag {
-    VMS_RING_FLAG_KEY = 1, /* decoding can start here */
-    VMS_RING_FLAG_RECOVERY_POINT = 2, /* decoding can start here and is clean after a while */
+    VMS_RING_FLAG_KEY = 1, /* decoding can start here: an IDR, an H.265 IRAP picture, or a recovery point */
+    VMS_RING_FLAG_RECOVERY_POINT = 2, /* with KEY: not an IDR, what is decoded from here on is clean after a while (recovery-point SEI) */
     VMS_RING_FLAG_DISCONT = 4, /* first unit of a timeline */
-    VMS_RING_FLAG_DAMAGED = 8, /* bytes of this unit are missing */
+    VMS_RING_FLAG_DAMAGED = 8, /* packets were lost in this unit or right before it: it, or a picture it refers to, is not whole */
     VMS_RING_FLAG_CONFIG_CHANGED = 16, /* first unit that uses its configuration: a hint */
     VMS_RING_FLAG_BACKFILL = 32, /* committed before R attached */
     VMS_RING_FLAG_NON_REF = 64, /* no other unit refers to this one */

@@ -4,8 +4,9 @@
 //! comes that can only be the first of one. A unit without slices does not end: parameter sets that carry the
 //! marker (Tapo, Reolink) or the timestamp of the picture before (Reolink RLC-822A) belong to the next slice.
 //!
-//! Loss never stalls: a unit with missing bytes is published as it is, flagged. A unit beyond a limit is dropped,
-//! and its packets count as lost for the unit after it.
+//! Loss never stalls: a unit with missing bytes is published as it is, flagged. So is the unit after a loss, which may
+//! have been of its head, or of whole units that it refers to; a key unit refers to none, and is flagged unless its
+//! head is there. A unit beyond a limit is dropped, and its packets count as lost for the unit after it.
 
 use super::nal::{NalKind, SetKind, Slice};
 use super::parameter_sets::{ParameterSetCache, START_CODE};
@@ -28,6 +29,8 @@ pub(super) struct Assembler {
     sets: ParameterSetCache,
     config: Option<ConfigId>,
     committed: Committed,
+    /// Type of the NAL unit that this camera's key units begin with, once a whole one was seen.
+    key_begins_with: Option<u8>,
     /// The highest temporal layer seen.
     temporal_id_max: u8,
     marker_seen: bool,
@@ -55,12 +58,26 @@ struct Unit {
     lost: u32,
     damaged: bool,
     has_slice: bool,
-    key: bool,
+    /// Its picture is an IDR, or for H.265 any IRAP.
+    intra: bool,
     recovery_point: bool,
     /// Some slice is of a picture that others may refer to.
     referenced: bool,
-    /// Packets are missing before the first slice, whose first byte will tell whether they were of this unit.
+    /// Type of its first NAL unit.
+    begins_with: Option<u8>,
+    /// Packets are missing before its first NAL unit.
     head_in_doubt: bool,
+    /// A unit right before it was dropped.
+    after_drop: bool,
+    /// Packets are missing before the first slice, whose first byte will tell whether it is the picture's first.
+    slice_in_doubt: bool,
+}
+
+impl Unit {
+    /// Whether decoding can start here.
+    const fn is_key(&self) -> bool {
+        self.intra || self.recovery_point
+    }
 }
 
 /// What the last committed unit had.
@@ -83,6 +100,7 @@ impl Assembler {
             sets: ParameterSetCache::new(codec),
             config: None,
             committed: Committed::default(),
+            key_begins_with: None,
             temporal_id_max: 0,
             marker_seen: false,
             unmarked_units: 0,
@@ -123,7 +141,8 @@ impl Assembler {
         let ended = first.is_some_and(|first| is_another_unit(&first, packet)) && self.other(packet, sink);
         if packet.lost_before > 0 {
             self.unit.lost = self.unit.lost.saturating_add(packet.lost_before);
-            self.unit.head_in_doubt = !self.unit.has_slice;
+            self.unit.head_in_doubt |= self.state == UnitState::Closed;
+            self.unit.slice_in_doubt = !self.unit.has_slice;
         }
         self.packet = Some(*packet);
         let unit = &mut self.unit;
@@ -145,6 +164,7 @@ impl Assembler {
         if self.state == UnitState::Closed {
             sink.begin();
             self.state = UnitState::Open;
+            self.unit.begins_with = Some(self.codec.nal_type(header));
         }
         if self.state == UnitState::Failed {
             return;
@@ -271,18 +291,40 @@ impl Assembler {
 
     fn finish(&mut self, sink: &mut impl AccessUnitSink) {
         self.nal_end();
-        let unit = std::mem::take(&mut self.unit);
+        let mut unit = std::mem::take(&mut self.unit);
         match std::mem::replace(&mut self.state, UnitState::Closed) {
-            UnitState::Open => self.commit(&unit, sink),
-            UnitState::Failed => self.carry_loss(&unit, unit.packets),
+            UnitState::Open => {
+                unit.damaged |= self.lacks_something(&unit);
+                self.commit(&unit, sink);
+            }
+            UnitState::Failed => self.carry_drop(&unit),
             UnitState::Closed => self.carry_loss(&unit, if unit.damaged { unit.packets } else { 0 }),
         }
     }
 
-    /// What was dropped is missing before the unit that follows.
+    /// A unit that was dropped is missing before the unit that follows.
+    fn carry_drop(&mut self, unit: &Unit) {
+        self.carry_loss(unit, unit.packets);
+        self.unit.head_in_doubt = false;
+        self.unit.after_drop = true;
+    }
+
+    /// What was lost, and what came and was of no use, is missing before the unit that follows.
     fn carry_loss(&mut self, unit: &Unit, dropped: u32) {
         self.unit.lost = unit.lost.saturating_add(dropped);
-        self.unit.head_in_doubt = self.unit.lost > 0;
+        self.unit.head_in_doubt = unit.head_in_doubt;
+        self.unit.after_drop = unit.after_drop;
+        self.unit.slice_in_doubt = self.unit.lost > 0;
+    }
+
+    /// Whether what is missing before the unit may have been of it or of a picture that it refers to. A key unit refers
+    /// to none, and its head is there if it begins as this camera's key units do.
+    fn lacks_something(&self, unit: &Unit) -> bool {
+        if unit.is_key() {
+            unit.head_in_doubt && unit.begins_with != self.key_begins_with
+        } else {
+            unit.head_in_doubt || unit.after_drop
+        }
     }
 
     fn commit(&mut self, unit: &Unit, sink: &mut impl AccessUnitSink) {
@@ -309,11 +351,15 @@ impl Assembler {
         });
         if committed.is_err() {
             self.stats.dropped_by_sink += 1;
-            return self.carry_loss(unit, unit.packets);
+            return self.carry_drop(unit);
         }
         self.committed = Committed { timeline: Some(first.timeline), config: self.config };
+        if unit.is_key() && !unit.damaged {
+            self.key_begins_with = unit.begins_with;
+        }
         self.stats.units += 1;
-        self.stats.key_units += u64::from(unit.key);
+        self.stats.too_large_since_unit = 0;
+        self.stats.key_units += u64::from(unit.is_key());
         self.stats.damaged_units += u64::from(unit.damaged);
         self.stats.bytes += u64::from(unit.len);
         self.stats.nals += u64::try_from(unit.nal_count).unwrap_or(0);
@@ -326,8 +372,9 @@ impl Assembler {
                 flags.insert(flag);
             }
         };
-        set(UnitFlags::KEY, unit.key);
-        set(UnitFlags::RECOVERY_POINT, unit.recovery_point);
+        set(UnitFlags::KEY, unit.is_key());
+        // Some encoders say of an IDR, too, that it is a recovery point.
+        set(UnitFlags::RECOVERY_POINT, unit.recovery_point && !unit.intra);
         set(UnitFlags::DISCONT, self.committed.timeline != Some(first.timeline));
         set(UnitFlags::DAMAGED, unit.damaged);
         set(UnitFlags::CONFIG_CHANGED, self.committed.config != self.config);
@@ -365,7 +412,7 @@ impl Assembler {
     fn note_slice(&mut self, slice: Slice) {
         self.temporal_id_max = self.temporal_id_max.max(slice.temporal_id);
         self.unit.has_slice = true;
-        self.unit.key |= slice.key;
+        self.unit.intra |= slice.key;
         self.unit.referenced |= !slice.disposable || slice.temporal_id < self.temporal_id_max;
     }
 
@@ -384,6 +431,7 @@ impl Assembler {
             Some(len) if len as usize <= UNIT_LEN_MAX && sink.append(bytes).is_ok() => self.unit.len = len,
             _ => {
                 self.stats.dropped_too_large += 1;
+                self.stats.too_large_since_unit += 1;
                 self.fail(sink);
             }
         }
@@ -394,13 +442,13 @@ impl Assembler {
         self.capture.extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
 
-    /// After loss before the first slice: a picture's first slice says so in its first bit (H.264 §7.3.3
-    /// `first_mb_in_slice` = 0, H.265 §7.3.6.1 `first_slice_segment_in_pic_flag`), so the loss was not in it.
+    /// After loss before the first slice that came: a picture's first slice says so in its first bit (H.264 §7.3.3
+    /// `first_mb_in_slice` = 0, H.265 §7.3.6.1 `first_slice_segment_in_pic_flag`).
     fn check_head(&mut self, bytes: &[u8]) {
-        if self.unit.head_in_doubt
+        if self.unit.slice_in_doubt
             && let Some(&byte) = bytes.first()
         {
-            self.unit.head_in_doubt = false;
+            self.unit.slice_in_doubt = false;
             self.unit.damaged |= byte & 0x80 == 0;
         }
     }

@@ -92,7 +92,7 @@ impl Codec {
         }
     }
 
-    const fn nal_type(self, header: [u8; 2]) -> u8 {
+    pub(super) const fn nal_type(self, header: [u8; 2]) -> u8 {
         match self {
             Self::H264 => header[0] & 0x1f,
             Self::H265 => header[0] >> 1 & 0x3f,

@@ -77,13 +77,13 @@ pub struct AccessUnit<'a> {
 pub struct UnitFlags(pub u32);
 
 impl UnitFlags {
-    /// Decoding can start here: IDR, or for H.265 any IRAP picture.
+    /// Decoding can start here: IDR, for H.265 any IRAP picture, or a recovery point.
     pub const KEY: Self = Self(1 << 0);
-    /// Decoding can start here and is clean after a while: recovery-point SEI.
+    /// With [`Self::KEY`]: no IDR; what is decoded from here on is clean after a while. Recovery-point SEI.
     pub const RECOVERY_POINT: Self = Self(1 << 1);
     /// First unit of a new timeline.
     pub const DISCONT: Self = Self(1 << 2);
-    /// Bytes of this unit are missing.
+    /// Packets were lost in this unit or right before it: it, or a picture it refers to, is not whole.
     pub const DAMAGED: Self = Self(1 << 3);
     /// First unit that uses its parameter sets.
     pub const CONFIG_CHANGED: Self = Self(1 << 4);

@@ -5,14 +5,16 @@
 pub struct Stats {
     /// Units committed.
     pub units: u64,
-    /// Of these, key units.
+    /// Of these, key units: decoding can start there, recovery points among them.
     pub key_units: u64,
-    /// Of these, units with missing bytes.
+    /// Of these, units with the flag "damaged".
     pub damaged_units: u64,
     /// Payload bytes of committed units, start codes included.
     pub bytes: u64,
     /// Units dropped: larger than a unit may be.
     pub dropped_too_large: u64,
+    /// Of these, those since the newest committed unit.
+    pub too_large_since_unit: u64,
     /// Units dropped: more NAL units than a unit may have.
     pub dropped_too_many_nals: u64,
     /// Units that the sink did not commit.

@@ -364,7 +364,7 @@ impl Camera {
             }
             match progress {
                 Progress::Streaming => self.streaming(now),
-                Progress::Stalled => self.stalled(now),
+                Progress::Stalled(why) => self.stalled(now, &why),
                 Progress::Stable => self.backoff.reset(),
                 Progress::Redirected { url, keep_credentials } => self.redirect(now, url, keep_credentials),
                 Progress::Failed(Failure::Session(SessionError::AuthRefused {
@@ -405,9 +405,9 @@ impl Camera {
         self.enter_state(now, State::Streaming, Reason::None, String::new(), None);
     }
 
-    fn stalled(&mut self, now: Now) {
-        let words = Failure::Idle.words(&self.target, &self.config.policy);
-        self.enter_state(now, State::Stalled, Reason::NoVideoData, words, None);
+    fn stalled(&mut self, now: Now, why: &Failure) {
+        let words = why.words(&self.target, &self.config.policy);
+        self.enter_state(now, State::Stalled, why.reason(), words, None);
     }
 
     fn redirect(&mut self, now: Now, url: CameraUrl, keep_credentials: bool) {

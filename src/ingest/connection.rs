@@ -27,8 +27,8 @@ use crate::time::{Mono, Now};
 pub(super) enum Progress {
     /// The first unit came, or the first after a stall.
     Streaming,
-    /// No unit came for the idle time-out.
-    Stalled,
+    /// No unit came for the idle time-out, for what looks like this reason.
+    Stalled(Failure),
     /// Units have flowed for long enough to forget earlier failures.
     Stable,
     /// The camera is elsewhere.
@@ -293,15 +293,21 @@ impl Connection {
     fn on_finding(&mut self, finding: Finding, sink: &mut impl AccessUnitSink) {
         match finding {
             Finding::Flowing | Finding::Stable => {}
-            Finding::Stalled => self.progress.push_back(Progress::Stalled),
-            Finding::NeverBegan if self.units_outgrew_the_limit() => self.fail(Failure::UnitsTooLarge, sink),
-            Finding::NeverBegan => self.fail(Failure::NoFirstFrame, sink),
-            Finding::Dead => self.fail(Failure::Idle, sink),
+            Finding::Stalled => {
+                let why = self.why_no_unit(Failure::Idle);
+                self.progress.push_back(Progress::Stalled(why));
+            }
+            Finding::NeverBegan => self.fail(self.why_no_unit(Failure::NoFirstFrame), sink),
+            Finding::Dead => self.fail(self.why_no_unit(Failure::Idle), sink),
         }
     }
 
-    fn units_outgrew_the_limit(&self) -> bool {
-        matches!(&self.media, MediaState::Described(receiver) if receiver.oversized_units() > 0)
+    /// `otherwise`, unless units came since the newest that was completed, and outgrew the limit.
+    fn why_no_unit(&self, otherwise: Failure) -> Failure {
+        match &self.media {
+            MediaState::Described(receiver) if receiver.oversized_units() > 0 => Failure::UnitsTooLarge,
+            MediaState::Described(_) | MediaState::Undescribed(_) => otherwise,
+        }
     }
 
     fn fail(&mut self, failure: Failure, sink: &mut impl AccessUnitSink) {

@@ -161,9 +161,9 @@ impl Receiver {
         self.depacketizer.stats().units
     }
 
-    /// Units of this connection that outgrew the limit.
+    /// Units that outgrew the limit since the newest that was completed.
     pub(super) const fn oversized_units(&self) -> u64 {
-        self.depacketizer.stats().dropped_too_large
+        self.depacketizer.stats().too_large_since_unit
     }
 
     pub(super) fn into_clock(self) -> MediaClock {

@@ -21,7 +21,7 @@ pub struct CameraStats {
     pub key_units: u64,
     /// Payload bytes of published units, start codes included.
     pub unit_bytes: u64,
-    /// Access units published with bytes missing.
+    /// Access units published with the flag "damaged".
     pub damaged_units: u64,
     /// Access units dropped: too large, or nothing whole in them.
     pub dropped_units: u64,

@@ -271,6 +271,36 @@ fn a_unit_that_never_ends_is_named() {
 }
 
 #[test]
+fn a_unit_that_never_ends_is_named_after_video_too() {
+    let mut world = World::new("rtsp://10.1.1.1/live");
+    world.sink = VecSink::with_limit(100_000);
+    world.start();
+    world.play();
+    let mut fragment = vec![7; 60_000];
+    fragment[..2].copy_from_slice(&[0x7c, 0x05]);
+    // One unit that is too large among others is no reason for a later silence.
+    world.packet(0, 0, false, &[0x7c, 0x85, 1]);
+    (1..4).for_each(|sequence| world.packet(sequence, 0, false, &fragment));
+    world.unit(4, 90_000, true);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(
+        (world.camera.status().state, world.camera.status().reason),
+        (State::Stalled, Reason::NoVideoData)
+    );
+
+    world.unit(5, 180_000, true);
+    world.packet(6, 270_000, false, &[0x7c, 0x85, 1]);
+    (7..50).for_each(|sequence| world.packet(sequence, 270_000, false, &fragment));
+    world.pass(Duration::from_secs(5));
+    assert_eq!(
+        (world.camera.status().state, world.camera.status().reason),
+        (State::Stalled, Reason::LimitExceeded)
+    );
+    world.pass(Duration::from_secs(5));
+    world.expect_failure(State::Backoff, Reason::LimitExceeded, "lower its bit rate");
+}
+
+#[test]
 fn a_reconnect_is_a_new_timeline_whose_ticks_go_on() {
     let mut world = World::playing();
     world.unit(1, 3600, false);

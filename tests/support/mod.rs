@@ -371,6 +371,20 @@ pub(crate) fn run(
     output.stdout
 }
 
+/// Starts a server that is not ours: it serves each file under its stem, in real time from its start. Gives its port.
+pub(crate) fn gstreamer_server(files: &[PathBuf]) -> (Process, u16) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/gst_rtsp_server.py");
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script);
+    for file in files {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        command.arg(format!("{name}={}", file.to_str().unwrap()));
+    }
+    let server = Process::spawn("gst_rtsp_server", command);
+    let line = server.wait_for_line("its port", SOON, |line| line.starts_with("port "));
+    (server, line["port ".len()..].trim().parse().unwrap())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the bound of a wait for a real process")]
 pub(crate) fn now() -> Instant {
     Instant::now()

@@ -9,13 +9,13 @@ use super::{halves, high, low, pair, split_halves};
 pub struct Flags(pub u32);
 
 impl Flags {
-    /// Decoding can start here.
+    /// Decoding can start here: an IDR, an H.265 IRAP picture, or a recovery point.
     pub const KEY: Self = Self(1 << 0);
-    /// Decoding can start here and is clean after a while.
+    /// With [`Self::KEY`]: not an IDR, what is decoded from here on is clean after a while.
     pub const RECOVERY_POINT: Self = Self(1 << 1);
     /// First unit of a timeline.
     pub const DISCONT: Self = Self(1 << 2);
-    /// Bytes of this unit are missing.
+    /// Packets were lost in this unit or right before it: it, or a picture it refers to, is not whole.
     pub const DAMAGED: Self = Self(1 << 3);
     /// First unit that uses its configuration. A hint.
     pub const CONFIG_CHANGED: Self = Self(1 << 4);

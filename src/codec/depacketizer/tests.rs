@@ -10,6 +10,7 @@ use crate::time::{Mono, UnixNanos};
 const SPS: &[u8] = &[0x67, 0x42, 0x00, 0x1e, 0xda, 0x02, 0x80, 0xf4, 0x40];
 const PPS: &[u8] = &[0x68, 0xce, 0x3c, 0x80];
 const SEI: &[u8] = &[0x06, 5, 1, 9, 0x80];
+const RECOVERY_POINT: &[u8] = &[0x06, 6, 1, 0xc4, 0x80];
 const IDR: &[u8] = &[0x65, 0x88, 1, 2, 3];
 const SLICE: &[u8] = &[0x41, 0x9a, 4, 5, 6];
 
@@ -163,16 +164,87 @@ fn loss_inside_a_unit_damages_it() {
 }
 
 #[test]
-fn loss_between_units_damages_the_one_without_its_end_or_head() {
+fn loss_between_units_damages_the_one_without_its_end_and_what_refers_to_it() {
     let mut camera = Camera::h264();
-    camera.send(0, false, SLICE);
+    camera.send(0, true, IDR);
+    camera.send(1, false, SLICE);
     camera.lose(3);
-    camera.send(1, true, IDR);
+    camera.send(2, true, SLICE);
+    camera.send(3, false, SLICE);
     camera.lose(1);
-    camera.send(2, true, &[0x41, 0x02, 9]);
-    let damaged = camera.sink.units.iter().map(|unit| unit.flags.contains(UnitFlags::DAMAGED));
-    assert_eq!(damaged.collect::<Vec<_>>(), [true, false, true]);
-    assert_eq!(camera.sink.units.iter().map(|unit| unit.lost_packets).collect::<Vec<_>>(), [0, 3, 1]);
+    camera.send(4, true, IDR);
+    assert_eq!(camera.damaged(), [false, true, true, true, false]);
+    let lost: Vec<_> = camera.sink.units.iter().map(|unit| unit.lost_packets).collect();
+    assert_eq!(lost, [0, 0, 3, 0, 1]);
+}
+
+#[test]
+fn a_lost_unit_damages_the_next_that_may_refer_to_it() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.lose(1);
+    camera.send(2, true, SLICE);
+    camera.send(3, true, SLICE);
+    camera.lose(1);
+    camera.send(5, true, IDR);
+    assert_eq!(camera.damaged(), [false, true, false, false]);
+}
+
+#[test]
+fn loss_before_a_key_unit_damages_it_unless_its_head_is_there() {
+    for (head, damaged) in [(&[SPS, PPS, SEI][..], false), (&[PPS, SEI], true), (&[SEI], true), (&[], true)] {
+        let mut camera = Camera::h264();
+        camera.send(0, true, &stap(&[SPS, PPS, SEI, IDR]));
+        camera.send(1, true, SLICE);
+        camera.lose(1);
+        head.iter().for_each(|nal| camera.send(2, false, nal));
+        camera.send(2, true, IDR);
+        assert_eq!(camera.damaged(), [false, false, damaged], "{head:?}");
+    }
+}
+
+#[test]
+fn a_key_unit_without_its_first_slice_is_damaged() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.lose(1);
+    camera.send(1, true, &[0x65, 0x02, 9]);
+    assert_eq!(camera.damaged(), [false, true]);
+}
+
+#[test]
+fn loss_before_the_first_key_unit_damages_it() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, SLICE);
+    camera.lose(1);
+    camera.send(1, true, IDR);
+    assert_eq!(camera.damaged(), [false, true]);
+}
+
+#[test]
+fn a_lost_recovery_point_is_no_key() {
+    let mut camera = Camera::h264();
+    camera.send(0, false, RECOVERY_POINT);
+    camera.send(0, true, SLICE);
+    for timestamp in [1, 2] {
+        camera.lose(1);
+        if timestamp == 2 {
+            camera.send(timestamp, false, RECOVERY_POINT);
+        }
+        camera.send(timestamp, true, SLICE);
+    }
+    assert_eq!(camera.damaged(), [false, true, false]);
+    assert!(!camera.sink.units[1].flags.contains(UnitFlags::KEY));
+}
+
+#[test]
+fn packets_of_no_use_damage_no_unit_of_another_time() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.send(1, true, &[0x00, 9, 9]);
+    camera.send(2, true, SLICE);
+    assert_eq!(camera.damaged(), [false, false]);
+    assert_eq!(camera.sink.units[1].lost_packets, 1);
 }
 
 #[test]
@@ -305,18 +377,21 @@ fn a_cut_parameter_set_is_not_kept() {
 }
 
 #[test]
-fn units_beyond_a_limit_are_dropped_and_the_next_is_whole() {
-    let mut camera = Camera::h264();
-    camera.sink = VecSink::with_limit(64);
-    camera.send(0, false, &[0x7c, 0x85, 0x88]);
-    for _ in 0..100 {
-        camera.send(0, false, &[0x7c, 0x05, 1, 2, 3, 4]);
+fn units_beyond_a_limit_are_dropped_and_what_refers_to_them_is_damaged() {
+    for (next, damaged) in [(SLICE, true), (IDR, false)] {
+        let mut camera = Camera::h264();
+        camera.sink = VecSink::with_limit(64);
+        camera.send(0, false, &[0x7c, 0x85, 0x88]);
+        for _ in 0..100 {
+            camera.send(0, false, &[0x7c, 0x05, 1, 2, 3, 4]);
+        }
+        camera.send(0, true, &[0x7c, 0x45, 1]);
+        camera.send(1, true, next);
+        assert_eq!(camera.only_unit().nals(), [next]);
+        assert_eq!((camera.only_unit().lost_packets, camera.sink.aborted), (102, 1));
+        assert_eq!(camera.damaged(), [damaged]);
+        assert_eq!(camera.stats().dropped_too_large, 1);
     }
-    camera.send(0, true, &[0x7c, 0x45, 1]);
-    camera.send(1, true, SLICE);
-    assert_eq!(camera.only_unit().nals(), [SLICE]);
-    assert_eq!((camera.only_unit().lost_packets, camera.sink.aborted), (102, 1));
-    assert_eq!(camera.stats().dropped_too_large, 1);
 }
 
 #[test]
@@ -333,11 +408,21 @@ fn too_many_nal_units_are_dropped() {
 #[test]
 fn recovery_points_and_disposable_units_are_flagged() {
     let mut camera = Camera::h264();
-    camera.send(0, false, &[0x06, 6, 1, 0xc4, 0x80]);
+    camera.send(0, false, RECOVERY_POINT);
     camera.send(0, true, SLICE);
     camera.send(1, true, &[0x01, 0x9a]);
     let flags: Vec<_> = camera.sink.units.iter().map(|unit| unit.flags).collect();
-    assert_eq!(flags, [UnitFlags::RECOVERY_POINT.with(UnitFlags::DISCONT), UnitFlags::NON_REF]);
+    let entry = UnitFlags::KEY.with(UnitFlags::RECOVERY_POINT);
+    assert_eq!(flags, [entry.with(UnitFlags::DISCONT), UnitFlags::NON_REF]);
+    assert_eq!(camera.stats().key_units, 1);
+}
+
+#[test]
+fn an_idr_is_a_key_whatever_its_sei_says() {
+    let mut camera = Camera::h264();
+    camera.send(0, false, RECOVERY_POINT);
+    camera.send(0, true, IDR);
+    assert_eq!(camera.only_unit().flags, UnitFlags::KEY.with(UnitFlags::DISCONT));
 }
 
 #[test]
@@ -473,6 +558,11 @@ impl Camera {
         }
         self.depacketizer.packet_end(&mut self.sink);
         assert_eq!(self.depacketizer.unit_open(), self.sink.is_open());
+    }
+
+    /// Of each unit, whether it is flagged.
+    fn damaged(&self) -> Vec<bool> {
+        self.sink.units.iter().map(|unit| unit.flags.contains(UnitFlags::DAMAGED)).collect()
     }
 
     fn only_unit(&self) -> &OwnedUnit {

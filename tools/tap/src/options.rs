@@ -30,6 +30,10 @@ pub(crate) struct Options {
     /// Where to enter: live, keyframe, oldest, preroll=SECONDS or after=EPOCH:SEQ.
     #[arg(long, default_value = "live", value_name = "WHERE")]
     pub(crate) from: Entry,
+    /// Hold nothing back to wait for a keyframe, neither at the start nor after a loss: for streams that have none. What
+    /// was encoded with reference to units from before is not whole.
+    #[arg(long)]
+    pub(crate) everything: bool,
     /// Print a table of all streams every so often.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "json")]
     pub(crate) every: Option<Duration>,

@@ -30,6 +30,9 @@ pub(crate) struct Found {
     pub(crate) absent: u64,
     /// How often the camera began anew. What it sent meanwhile has no counter that would tell of it.
     pub(crate) restarts: u64,
+    /// Without the flag "damaged" although it should have it: without a stamp, with other bytes than were sent, or no
+    /// keyframe and behind a unit that is absent.
+    pub(crate) unflagged: u64,
 }
 
 impl Found {
@@ -49,6 +52,9 @@ impl Found {
 pub(crate) struct Arrival {
     /// The producer's timeline; a new one is a new play session, whose counter starts again.
     pub(crate) timeline: u32,
+    /// The producer says that it, or what it refers to, is not whole.
+    pub(crate) damaged: bool,
+    pub(crate) key: bool,
     /// When we had the unit, `CLOCK_MONOTONIC` ns; `None` for one from the past, which has no latency.
     pub(crate) read_mono_ns: Option<u64>,
 }
@@ -67,6 +73,7 @@ impl Stamps {
         }
         let Some(stamp) = stamp else {
             self.found.missing += 1;
+            self.found.unflagged += u64::from(!arrival.damaged);
             // The unit may have had any number: the next one is taken as it is.
             self.expected = None;
             return;
@@ -76,7 +83,10 @@ impl Stamps {
         } else {
             self.found.corrupt += 1;
         }
+        let absent = self.found.absent;
         self.count(stamp.counter);
+        let lacks_reference = self.found.absent > absent && !arrival.key;
+        self.found.unflagged += u64::from(!arrival.damaged && (!stamp.crc_ok || lacks_reference));
         if let Some(read_mono_ns) = arrival.read_mono_ns {
             self.latency.record(read_mono_ns.saturating_sub(stamp.send_mono_ns));
         }
@@ -108,9 +118,11 @@ impl Stamps {
 mod tests {
     use super::*;
 
+    const WHOLE: Arrival = Arrival { timeline: 1, damaged: false, key: false, read_mono_ns: None };
+
     fn check(stamps: &mut Stamps, counter: u64, crc_ok: bool, timeline: u32) {
         let stamp = Stamp { counter, send_mono_ns: 1_000, crc_ok };
-        stamps.check(Some(stamp), Arrival { timeline, read_mono_ns: Some(5_000) });
+        stamps.check(Some(stamp), Arrival { timeline, read_mono_ns: Some(5_000), ..WHOLE });
     }
 
     #[test]
@@ -130,10 +142,26 @@ mod tests {
         check(&mut stamps, 3, true, 1);
         check(&mut stamps, 2, true, 1);
         check(&mut stamps, 4, false, 1);
-        stamps.check(None, Arrival { timeline: 1, read_mono_ns: None });
+        stamps.check(None, WHOLE);
         check(&mut stamps, 9, true, 1);
-        let expected = Found { good: 4, missing: 1, corrupt: 1, repeated: 1, absent: 2, restarts: 0 };
+        let expected =
+            Found { good: 4, missing: 1, corrupt: 1, repeated: 1, absent: 2, restarts: 0, unflagged: 3 };
         assert_eq!(stamps.found(), expected);
         assert!(!expected.flawless());
+    }
+
+    #[test]
+    fn what_is_flagged_or_lacks_no_reference_is_as_it_should_be() {
+        let mut stamps = Stamps::new();
+        check(&mut stamps, 0, true, 1);
+        for (counter, crc_ok, arrival) in [
+            (2, true, Arrival { damaged: true, ..WHOLE }),
+            (3, false, Arrival { damaged: true, ..WHOLE }),
+            (5, true, Arrival { key: true, ..WHOLE }),
+        ] {
+            stamps.check(Some(Stamp { counter, send_mono_ns: 1_000, crc_ok }), arrival);
+        }
+        stamps.check(None, Arrival { damaged: true, ..WHOLE });
+        assert_eq!(stamps.found().unflagged, 0);
     }
 }

@@ -74,6 +74,8 @@ impl Stream {
         }
         let arrival = Arrival {
             timeline: descriptor.timeline,
+            damaged: descriptor.has(Flags::DAMAGED),
+            key: descriptor.has(Flags::KEY),
             read_mono_ns: (!descriptor.has(Flags::BACKFILL)).then_some(unit.read_mono_ns),
         };
         stamps.check(codec.and_then(|codec| find_stamp(&unit.payload, codec)), arrival);

@@ -34,7 +34,7 @@ pub(crate) struct StreamSummary {
     pub(crate) skipped: u64,
     /// Units withheld by the producer's filters.
     pub(crate) filtered: u64,
-    /// Units that came flagged as incomplete.
+    /// Units that came flagged: they, or what they refer to, are not whole.
     pub(crate) damaged: u64,
     /// With `--stamp`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,10 +76,10 @@ impl fmt::Display for StreamSummary {
             self.lost, self.rejected, self.skipped, self.damaged
         )?;
         if let Some(stamps) = &self.stamps {
-            let Found { good, missing, corrupt, repeated, absent, restarts } = stamps;
+            let Found { good, missing, corrupt, repeated, absent, restarts, unflagged } = stamps;
             write!(
                 out,
-                "; stamps: {good} good, {missing} missing, {corrupt} corrupt, {repeated} repeated, {absent} absent, {restarts} restarts"
+                "; stamps: {good} good, {missing} missing, {corrupt} corrupt, {repeated} repeated, {absent} absent, {restarts} restarts, {unflagged} unflagged"
             )?;
         }
         if let Some(Percentiles { p50_us, p99_us, max_us }) = self.latency {

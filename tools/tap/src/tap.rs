@@ -64,7 +64,8 @@ impl Tap {
         let session = consumer::Options { name: "vms-tap".to_owned(), slots, ..Default::default() };
         let mut reader = Reader::connect(&socket, &session)
             .with_context(|| format!("cannot open a session at {}", socket.display()))?;
-        let join = Join::new(Class::Archive, options.from.0);
+        let mut join = Join::new(Class::Archive, options.from.0);
+        join.filters.everything = options.everything;
         let mut streams = Vec::with_capacity(options.ids.len());
         for id in &options.ids {
             let file = options.annexb_file(id)?;

@@ -148,13 +148,13 @@ class Flag(enum.IntFlag):
     """Numbers of `flag`."""
 
     KEY = 1
-    """decoding can start here"""
+    """decoding can start here: an IDR, an H.265 IRAP picture, or a recovery point"""
     RECOVERY_POINT = 2
-    """decoding can start here and is clean after a while"""
+    """with KEY: not an IDR, what is decoded from here on is clean after a while (recovery-point SEI)"""
     DISCONT = 4
     """first unit of a timeline"""
     DAMAGED = 8
-    """bytes of this unit are missing"""
+    """packets were lost in this unit or right before it: it, or a picture it refers to, is not whole"""
     CONFIG_CHANGED = 16
     """first unit that uses its configuration: a hint"""
     BACKFILL = 32
