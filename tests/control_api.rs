@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
@@ -263,6 +264,9 @@ async fn loopback_tcp_is_served_and_open_tcp_is_refused() {
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     set_up(&mut MediaControlClient::new(channel), "a").await;
     assert_eq!(lab.ctl_json(&["get", "a"])["stream_id"], "a", "both listeners are one daemon");
+    let _crowd: Vec<_> = (0..CALLERS_MAX).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    daemon.wait_for_log("callers were turned away");
+    assert_eq!(lab.ctl_json(&["get", "a"])["stream_id"], "a", "a crowd at one keeps nobody from the other");
 
     for open in ["tcp:0.0.0.0:0", "tcp:[::]:0"] {
         let mut refused = Process::spawn("vms-media", lab.daemon_command(&["--listen", open]));

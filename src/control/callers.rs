@@ -31,7 +31,8 @@ const PREFACE_LEN: usize = 24;
 /// Least time between two lines in the log about callers that were turned away.
 const TOLD_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The places for callers. All listeners share them.
+/// One listener's places for callers. Each has its own: every user of the machine may connect by TCP, and must not keep
+/// out those who may use the unix socket.
 #[derive(Debug)]
 pub(crate) struct Callers {
     places: Arc<Semaphore>,
@@ -42,20 +43,16 @@ pub(crate) struct Callers {
 }
 
 impl Callers {
-    /// As many places as the limits and this process's descriptors allow: cameras and readers need most of these.
-    pub(crate) fn of_this_process() -> Self {
+    /// An equal part for each of `listeners` of what the limits and this process's descriptors allow: cameras and
+    /// readers need most of these.
+    pub(crate) fn one_of(listeners: usize) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let share = usize::try_from(descriptors / CALLER_DESCRIPTORS_DIVISOR).unwrap_or(usize::MAX);
-        Self::new(share.clamp(1, CALLERS_MAX))
+        Self::new((share.min(CALLERS_MAX) / listeners.max(1)).max(1))
     }
 
     fn new(places_max: usize) -> Self {
         Self { places: Arc::new(Semaphore::new(places_max)), places_max, turned_away: 0, told_at: None }
-    }
-
-    /// The same places, for another listener.
-    pub(crate) fn for_another_listener(&self) -> Self {
-        Self { places: Arc::clone(&self.places), places_max: self.places_max, turned_away: 0, told_at: None }
     }
 
     /// Gives `stream` a place, which it keeps until it is dropped. Without a free one it is closed.

@@ -112,9 +112,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let (close, closing) = watch::channel(());
     let mut servers = JoinSet::new();
     let mut claims = Vec::new();
-    let callers = Callers::of_this_process();
     for socket in sockets {
-        let callers = callers.for_another_listener();
+        let callers = Callers::one_of(config.listen.len());
         claims.extend(socket.serve(&api, callers, closing.clone(), &mut servers)?);
     }
     info!(listen, shards = config.shards, "ready");
