@@ -276,11 +276,25 @@ impl Assembler {
             self.finish(sink);
             return true;
         }
+        if packet.lost_before > 0 || (self.unit.lost > 0 && self.unit.damaged) {
+            self.drop_head(sink);
+            return true;
+        }
         // Parameter sets and the like go to the picture that follows.
         if let Some(first) = &mut self.unit.first {
             *first = PacketInfo { sequence: first.sequence, received: first.received, ..*packet };
         }
         false
+    }
+
+    /// The picture that the open unit was the head of may be lost: its SEI must not speak for the next one. Parameter
+    /// sets are kept all the same, and stand in the configuration.
+    fn drop_head(&mut self, sink: &mut impl AccessUnitSink) {
+        sink.abort();
+        self.stats.dropped_unfinished += 1;
+        self.state = UnitState::Closed;
+        let unit = std::mem::take(&mut self.unit);
+        self.carry_drop(&unit);
     }
 
     /// Ends the unit before a NAL unit of the packet that is being read.

@@ -19,7 +19,7 @@ pub struct Stats {
     pub dropped_too_many_nals: u64,
     /// Units that the sink did not commit.
     pub dropped_by_sink: u64,
-    /// Units without a slice that a reset cut off.
+    /// Units without a slice that a reset or a loss cut off.
     pub dropped_unfinished: u64,
     /// NAL units committed.
     pub nals: u64,

@@ -48,7 +48,7 @@ class Tap(unittest.TestCase):
         self.assertEqual(
             lines[0] if "caméra" in lines[0] else lines[1],
             '{"id":"caméra","seq":1,"pts_ns":40000000,"media_ticks":3600,"rtp_ts":9,"recv_mono_ns":7,"pub_mono_ns":1000000000,'
-            '"wall_utc_ns":-5,"len":3,"key":true,"flags":1,"gap":0,"timeline":1,"config_id":0,"crc32":891568578}',
+            '"wall_utc_ns":-5,"len":3,"key":true,"flags":1,"gap":0,"timeline":1,"config_id":0,"crc32":891568578,"lost_packets":0}',
         )
         self.assertEqual(
             lines[3],

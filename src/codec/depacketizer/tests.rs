@@ -238,6 +238,29 @@ fn a_lost_recovery_point_is_no_key() {
 }
 
 #[test]
+fn the_head_of_a_lost_picture_does_not_speak_for_the_next() {
+    let mut camera = Camera::h264();
+    camera.send(0, true, IDR);
+    camera.send(1, false, PPS);
+    camera.send(1, false, RECOVERY_POINT);
+    camera.lose(1);
+    camera.send(2, true, SLICE);
+    camera.send(3, false, SEI);
+    camera.lose(1);
+    camera.send(4, true, IDR);
+    // The end of a fragmented slice came, and nothing is missing between the pictures.
+    camera.send(5, false, RECOVERY_POINT);
+    camera.lose(1);
+    camera.send(5, true, &[0x7c, 0x41, 1]);
+    camera.send(6, true, SLICE);
+    assert_eq!(camera.sink.nals(), [vec![IDR], vec![SLICE], vec![IDR], vec![SLICE]]);
+    assert_eq!(camera.sink.units[1].flags, UnitFlags::DAMAGED);
+    assert_eq!(camera.sink.units[3].flags, UnitFlags::DAMAGED);
+    assert_eq!(camera.damaged(), [false, true, false, true]);
+    assert_eq!(camera.sink.units.iter().map(|unit| unit.lost_packets).collect::<Vec<_>>(), [0, 3, 2, 3]);
+}
+
+#[test]
 fn packets_of_no_use_damage_no_unit_of_another_time() {
     let mut camera = Camera::h264();
     camera.send(0, true, IDR);

@@ -27,6 +27,8 @@ pub(crate) struct Record<'a> {
     config_id: u32,
     /// CRC-32 (ISO-HDLC) of the payload.
     crc32: u32,
+    /// Network packets missing in the unit or right before it.
+    lost_packets: u32,
 }
 
 impl<'a> Record<'a> {
@@ -48,6 +50,7 @@ impl<'a> Record<'a> {
             timeline: descriptor.timeline,
             config_id: descriptor.config_id,
             crc32: crc32fast::hash(&unit.payload),
+            lost_packets: descriptor.lost_packets,
         }
     }
 }

@@ -49,6 +49,7 @@ fn a_line_for_each_record_and_a_summary() {
         "timeline",
         "config_id",
         "crc32",
+        "lost_packets",
     ];
     // serde_json reads objects into sorted maps.
     expected.sort_unstable();

@@ -58,6 +58,7 @@ class Tapped:
                 "timeline": record.timeline,
                 "config_id": record.config_id,
                 "crc32": zlib.crc32(unit.payload),
+                "lost_packets": record.lost_packets,
             }
         )
 
