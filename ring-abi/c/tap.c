@@ -187,7 +187,7 @@ static void print_record(const struct stream *stream, const struct vms_ring_reco
            r->recv_mono_ns, r->pub_mono_ns, r->wall_utc_ns, r->len);
     printf(",\"key\":%s,\"flags\":%" PRIu32 ",\"gap\":%" PRIu64 ",\"timeline\":%" PRIu32 ",\"config_id\":%" PRIu32,
            r->flags & VMS_RING_FLAG_KEY ? "true" : "false", r->flags, gap, r->timeline, r->config_id);
-    printf(",\"crc32\":%" PRIu32 "}\n", crc);
+    printf(",\"crc32\":%" PRIu32 ",\"lost_packets\":%" PRIu32 "}\n", crc, r->lost_packets);
 }
 
 static void print_summary(const struct tap *tap)

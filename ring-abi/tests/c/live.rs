@@ -255,7 +255,8 @@ fn tap(server: &Server, ids: &[&str], options: &[&[&str]]) -> Running {
 fn line(id: &str, d: &ring_abi::layout::Descriptor, crc32: u32) -> String {
     format!(
         "{{\"id\":\"{id}\",\"seq\":{},\"pts_ns\":{},\"media_ticks\":{},\"rtp_ts\":{},\"recv_mono_ns\":{},\"pub_mono_ns\":{},\
-         \"wall_utc_ns\":{},\"len\":{},\"key\":{},\"flags\":{},\"gap\":0,\"timeline\":{},\"config_id\":{},\"crc32\":{crc32}}}",
+         \"wall_utc_ns\":{},\"len\":{},\"key\":{},\"flags\":{},\"gap\":0,\"timeline\":{},\"config_id\":{},\"crc32\":{crc32},\
+         \"lost_packets\":{}}}",
         d.seq,
         d.pts_ns,
         d.media_ticks,
@@ -268,5 +269,6 @@ fn line(id: &str, d: &ring_abi::layout::Descriptor, crc32: u32) -> String {
         d.flags,
         d.timeline,
         d.config_id,
+        d.lost_packets,
     )
 }
