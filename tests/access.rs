@@ -59,6 +59,36 @@ fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
 }
 
 #[test]
+fn who_kept_the_memory_and_detached_sees_no_more_either() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access-kept");
+    let _daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    let cameras = lab.cameras(&["--cameras", "1"]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
+    lab.watch().wait_for_state("door", "streaming");
+    let script = lab.path("hostile_reader.py");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/hostile_reader.py"), &script).unwrap();
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args(["keep", &lab.ring_socket(), "door"]).uid(GUEST).gid(GUEST);
+    let guest = Process::spawn("hostile_reader.py", command);
+    let next = || guest.next_line(SOON).expect("it looks on");
+    let first = next();
+    guest.wait_for_line("a later unit", SOON, |line| line != first);
+
+    lab.ctl_json(&["access", "door"]);
+    let mut owner: Tap = lab.tap(&["door", "--json"]).into();
+    owner.take_records(50, SOON);
+    // What it said until now, then what it says: two seconds of video later it has seen the last of it.
+    while guest.next_line(std::time::Duration::ZERO).is_some() {}
+    let frozen = next();
+    owner.take_records(25, SOON);
+    assert!((0..10).all(|_| next() == frozen), "it still sees units");
+}
+
+#[test]
 fn a_change_says_what_is_wrong_with_it() {
     let lab = Lab::new("access-errors");
     let _daemon = lab.daemon(&[]);

@@ -27,6 +27,9 @@ pub(crate) struct Attachments {
     pending: HashMap<RingId, Pending>,
     /// Rings that a shard feeds, or is about to, with their readers.
     readers: HashMap<RingId, (StreamUid, Peer)>,
+    /// Guests that were sent the memory that a stream uses now. Who has detached may have kept it, so nobody is forgotten until
+    /// the stream goes on in other memory.
+    given: HashMap<StreamUid, HashSet<Peer>>,
 }
 
 /// A reader whose ring is on its way to the shard.
@@ -39,7 +42,7 @@ struct Pending {
 impl Attachments {
     /// Nobody, behind `door`.
     pub(crate) fn new(door: Handle) -> Self {
-        Self { door, pending: HashMap::new(), readers: HashMap::new() }
+        Self { door, pending: HashMap::new(), readers: HashMap::new(), given: HashMap::new() }
     }
 
     /// Makes the ring that the shard is to take in. A reader that cannot have one has been told so.
@@ -47,6 +50,9 @@ impl Attachments {
         match reader.make_ring(segment.uid, segment.epoch) {
             Ok((ring, ring_fd)) => {
                 self.readers.insert(reader.ring, (segment.uid, reader.peer));
+                if !reader.peer.is_owner {
+                    self.given.entry(segment.uid).or_default().insert(reader.peer);
+                }
                 self.pending.insert(reader.ring, Pending { segment, ring_fd });
                 Some(Box::new(ring))
             }
@@ -78,9 +84,22 @@ impl Attachments {
         self.door.complete(Completion::Detached { ring });
     }
 
-    /// Whether `stream` has a reader whom `access` does not name.
+    /// Whether somebody whom `access` does not name was sent the memory that `stream` uses, and so can read it as long as it does,
+    /// attached or not.
     pub(crate) fn has_reader_outside(&self, stream: StreamUid, access: &Access) -> bool {
-        self.readers.values().any(|(of, peer)| *of == stream && !access.allows(*peer))
+        self.given.get(&stream).is_some_and(|peers| peers.iter().any(|peer| !access.allows(*peer)))
+    }
+
+    /// `stream` goes on in other memory, which only those whom `access` names will be sent.
+    pub(crate) fn moved(&mut self, stream: StreamUid, access: &Access) {
+        if let Some(peers) = self.given.get_mut(&stream) {
+            peers.retain(|peer| access.allows(*peer));
+        }
+    }
+
+    /// `stream` is no more.
+    pub(crate) fn forget(&mut self, stream: StreamUid) {
+        self.given.remove(&stream);
     }
 
     /// Streams that are not `live` any more, but whose memory readers hold: those of the user `uid`, or of all.

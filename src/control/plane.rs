@@ -169,14 +169,20 @@ impl SharedPlane {
         access: Access,
         etag: &str,
     ) -> Result<v1::Stream, ApiError> {
-        let begun = self.lock().begin_access(&id, &access, etag)?;
-        let Some(segment) = begun else { return self.lock().finish_access(&id, access, None) };
-        let plane = self.clone();
+        let segment = {
+            let mut plane = self.lock();
+            match plane.begin_access(&id, &access, etag)? {
+                Some(segment) => segment,
+                None => return plane.finish_access(&id, access, etag, None),
+            }
+        };
+        let (plane, etag) = (self.clone(), etag.to_owned());
         let moved = tokio::spawn(async move {
             let uid = segment.uid;
             let made = setups::on_a_thread(move || engine::make_successor(&segment)).await;
             let mut plane = plane.lock();
-            let done = made.and_then(|successor| plane.finish_access(&id, access, Some((uid, successor))));
+            let done =
+                made.and_then(|successor| plane.finish_access(&id, access, &etag, Some((uid, successor))));
             if done.is_err() {
                 plane.rotating.remove(&uid);
             }
@@ -271,8 +277,11 @@ impl Plane {
         &mut self,
         id: &StreamId,
         access: Access,
+        etag: &str,
         moved: Option<(StreamUid, Successor)>,
     ) -> Result<v1::Stream, ApiError> {
+        // Somebody else may have changed the spec meanwhile.
+        self.registry.place(id, etag)?;
         // The stream may have gone, or come back as another, while its memory was made.
         if moved.as_ref().is_some_and(|(uid, _)| self.registry.uid(id) != Some(*uid)) {
             return Err(ApiError::NotFound { id: id.clone() });
@@ -281,6 +290,9 @@ impl Plane {
         self.attachments.set_guests(self.registry.guests());
         if let Some((uid, successor)) = moved {
             info!(stream = %id, "access was withdrawn: the stream goes on in other memory");
+            if let Some(access) = self.registry.access(id) {
+                self.attachments.moved(uid, access);
+            }
             self.engine.rotate(uid, successor);
         }
         Ok(stream)
@@ -439,6 +451,7 @@ impl Plane {
             }
             Event::Removed { uid, publisher } => {
                 self.rotating.remove(&uid);
+                self.attachments.forget(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }
         }

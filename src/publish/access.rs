@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 /// The user behind a reader's socket, as the kernel tells it (`SO_PEERCRED`, unix(7)): that of the time of connecting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     /// Effective user id.
     pub uid: u32,

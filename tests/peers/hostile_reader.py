@@ -226,12 +226,25 @@ def hoard(path: str, ids: list[str]) -> dict:
     return {"held": len(hoarded)}
 
 
+def keep_mapping(path: str, ids: list[str]) -> dict:
+    """Attaches, keeps the stream's memory, detaches, and goes on looking at it: a line with `last_seq` every 50 ms."""
+    session = Session(path)
+    slot, (stream, _) = session.attach(ids[0])
+    view = mmap.mmap(stream, os.fstat(stream).st_size, prot=mmap.PROT_READ)
+    session.socket.send(message(6, struct.pack("<II", slot, 0), 3))
+    assert struct.unpack_from("<I", session.socket.recv(4096))[0] == 7
+    session.socket.close()
+    while True:
+        print(json.dumps({"last_seq": struct.unpack_from("<Q", view, 144)[0]}), flush=True)
+        time.sleep(0.05)
+
+
 hoarded: list[list[int]] = []
 keep: list[Session] = []
 
 if __name__ == "__main__":
     role, ring_socket, *streams = sys.argv[1:]
     print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake,
-                      "hoard": hoard}[role](ring_socket, streams)))
+                      "hoard": hoard, "keep": keep_mapping}[role](ring_socket, streams)))
     sys.stdout.flush()
     sys.stdin.read()
