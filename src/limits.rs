@@ -73,6 +73,12 @@ pub const READER_SLOTS_MAX: u32 = STREAMS_MAX as u32;
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers let in: each costs two segments and some hundred microseconds of the attach thread. The others wait.
 pub const CONNECT_RATE: Rate = Rate { burst: 64, per_second: 32 };
+/// Connections that the readers of one guest (a user that an access list names) may open. More are closed.
+pub const GUEST_CONNECT_RATE: Rate = Rate { burst: 16, per_second: 4 };
+/// Sessions that the readers of one guest may have at once.
+pub const GUEST_SESSIONS_MAX: usize = 8;
+/// Bytes of rings that the processes of one guest may be given in their lives: they may keep what they detach.
+pub const GUEST_RING_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Streams that one reader attaches: each costs a ring, and tens of microseconds of the control thread and of a shard.
 /// More are refused.
 pub const ATTACH_RATE: Rate = Rate { burst: READER_SLOTS_MAX, per_second: 256 };

@@ -14,6 +14,7 @@ use support::{Cameras, Lab, Process, SOON, Tap, assert_flawless, program};
 /// Users that no machine has.
 const GUEST: u32 = 54_321;
 const STRANGER: u32 = 54_322;
+const OTHER_GUEST: u32 = 54_323;
 
 #[test]
 fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
@@ -59,6 +60,32 @@ fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
 }
 
 #[test]
+fn strangers_and_guests_that_connect_without_end_keep_no_owner_out() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access-flood");
+    let _daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    let cameras = lab.cameras(&["--cameras", "1"]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string(), "--uid", &OTHER_GUEST.to_string()]);
+    lab.watch().wait_for_state("door", "streaming");
+    let floods = [STRANGER, GUEST].map(|user| {
+        let flood = attacker_as(&lab, user, "flood");
+        flood.wait_for_line("that it floods", SOON, |line| line.starts_with('{'));
+        flood
+    });
+    for _ in 0..3 {
+        let mut owner: Tap = lab.tap(&["door", "--json", "--count", "3"]).into();
+        owner.take_records(3, std::time::Duration::from_secs(5));
+        // And the flood of one guest is not another's.
+        let mut other: Tap = tap_as(&lab, OTHER_GUEST, &["door", "--json", "--count", "3"]).into();
+        other.take_records(3, std::time::Duration::from_secs(5));
+    }
+    drop(floods);
+}
+
+#[test]
 fn who_kept_the_memory_and_detached_sees_no_more_either() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("only root can act as another user: not tested");
@@ -69,11 +96,7 @@ fn who_kept_the_memory_and_detached_sees_no_more_either() {
     let cameras = lab.cameras(&["--cameras", "1"]);
     set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
     lab.watch().wait_for_state("door", "streaming");
-    let script = lab.path("hostile_reader.py");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/hostile_reader.py"), &script).unwrap();
-    let mut command = Command::new("/usr/bin/python3");
-    command.arg(script).args(["keep", &lab.ring_socket(), "door"]).uid(GUEST).gid(GUEST);
-    let guest = Process::spawn("hostile_reader.py", command);
+    let guest = attacker_as(&lab, GUEST, "keep");
     let next = || guest.next_line(SOON).expect("it looks on");
     let first = next();
     guest.wait_for_line("a later unit", SOON, |line| line != first);
@@ -114,6 +137,15 @@ fn tap_as(lab: &Lab, user: u32, arguments: &[&str]) -> Process {
     let mut command = Command::new(copy);
     command.arg("--ring-socket").arg(lab.ring_socket()).args(arguments).uid(user).gid(user);
     Process::spawn("vms-tap", command)
+}
+
+/// `hostile_reader.py` of another user, from a place that other users can reach.
+fn attacker_as(lab: &Lab, user: u32, role: &str) -> Process {
+    let script = lab.path("hostile_reader.py");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/hostile_reader.py"), &script).unwrap();
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(script).args([role, &lab.ring_socket(), "door"]).uid(user).gid(user);
+    Process::spawn("hostile_reader.py", command)
 }
 
 fn refused(mut tap: Process, why: &str) {

@@ -14,6 +14,7 @@ import random
 import socket
 import struct
 import sys
+import threading
 import time
 
 F_ADD_SEALS, F_SEAL_WRITE = 1033, 0x8
@@ -239,12 +240,30 @@ def keep_mapping(path: str, ids: list[str]) -> dict:
         time.sleep(0.05)
 
 
+def flood(path: str, ids: list[str]) -> dict:
+    """Connects as fast as many threads can, and never says a word."""
+
+    def connect() -> None:
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+                try:
+                    peer.settimeout(1)
+                    peer.connect(path)
+                    peer.recv(1)
+                except OSError:
+                    pass
+
+    for _ in range(100):
+        threading.Thread(target=connect, daemon=True).start()
+    return {"flooding": True}
+
+
 hoarded: list[list[int]] = []
 keep: list[Session] = []
 
 if __name__ == "__main__":
     role, ring_socket, *streams = sys.argv[1:]
     print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake,
-                      "hoard": hoard, "keep": keep_mapping}[role](ring_socket, streams)))
+                      "hoard": hoard, "keep": keep_mapping, "flood": flood}[role](ring_socket, streams)))
     sys.stdout.flush()
     sys.stdin.read()

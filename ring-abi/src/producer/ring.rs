@@ -111,9 +111,8 @@ impl ReaderRing {
         session: &Arc<Session>,
         slot: u32,
     ) -> io::Result<(Self, OwnedFd)> {
-        let slots =
-            join.ring_slots.clamp(*RING_SLOTS_RANGE.start(), *RING_SLOTS_RANGE.end()).next_power_of_two();
-        let size = round_up(RING_HEAD_LEN + u64::from(slots) * DESCRIPTOR_LEN, PAGE);
+        let slots = slots_for(join);
+        let size = Self::segment_len(join);
         let header = SegmentHeader {
             header_len: u32::try_from(RING_HEAD_LEN).unwrap_or(0),
             rec_size: u32::try_from(DESCRIPTOR_LEN).unwrap_or(0),
@@ -149,6 +148,11 @@ impl ReaderRing {
             records: map.bytes(RING_HEAD_LEN, u64::from(slots) * DESCRIPTOR_LEN).ok_or_else(inside)?,
         };
         Ok((ring, fd))
+    }
+
+    /// Bytes of the segment that [`Self::create`] makes.
+    pub fn segment_len(join: &Join) -> u64 {
+        round_up(RING_HEAD_LEN + u64::from(slots_for(join)) * DESCRIPTOR_LEN, PAGE)
     }
 
     /// The ring's name.
@@ -230,6 +234,10 @@ impl ReaderRing {
         self.session.note_change();
         self.touched = true;
     }
+}
+
+fn slots_for(join: &Join) -> u32 {
+    join.ring_slots.clamp(*RING_SLOTS_RANGE.start(), *RING_SLOTS_RANGE.end()).next_power_of_two()
 }
 
 /// Why there is no room in a ring.

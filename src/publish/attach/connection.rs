@@ -10,6 +10,8 @@ use ring_abi::producer::{RingId, Session};
 use ring_abi::server::{self, Received};
 use ring_abi::socket;
 
+use rustix::process::Pid;
+
 use super::allowance::Allowance;
 use super::{Completion, Limits, PendingAttach, Request};
 use crate::ids::{StreamId, StreamUid};
@@ -38,6 +40,7 @@ pub(super) struct Surroundings {
 pub(super) struct Connection {
     number: u64,
     peer: Peer,
+    pid: Pid,
     /// `None` once the reader has gone; slots may still wait for their shards.
     socket: Option<OwnedFd>,
     protocol: server::Connection,
@@ -48,10 +51,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that was just accepted. `number` is never used again.
-    pub(super) fn new(number: u64, peer: Peer, socket: OwnedFd, around: &Surroundings) -> Self {
+    pub(super) fn new(number: u64, (peer, pid): (Peer, Pid), socket: OwnedFd, around: &Surroundings) -> Self {
         Self {
             number,
             peer,
+            pid,
             socket: Some(socket),
             protocol: server::Connection::new(),
             streams: BTreeMap::new(),
@@ -63,6 +67,11 @@ impl Connection {
     /// Who reads.
     pub(super) const fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// The process that connected.
+    pub(super) const fn pid(&self) -> Pid {
+        self.pid
     }
 
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {

@@ -12,6 +12,7 @@
 
 mod allowance;
 mod connection;
+mod guests;
 mod listener;
 mod thread;
 

@@ -12,12 +12,17 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
-use rustix::process::{Uid, geteuid};
+use rustix::process::{Pid, Uid, geteuid};
 
 use super::allowance::Allowance;
 use super::connection::{Connection, Fate, Surroundings};
+use super::guests::{Charged, Guests};
+use ring_abi::handshake::RefusalCode;
+use ring_abi::producer::RingId;
+
 use super::{Completion, Limits, Listener, Request};
 use crate::clock;
+use crate::limits::{GUEST_SESSIONS_MAX, Rate};
 use crate::publish::{Access, Peer};
 use crate::time::Mono;
 
@@ -25,11 +30,15 @@ use crate::time::Mono;
 const LISTENER: u64 = 0;
 const WAKER: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
+/// Set in the epoll data of a guest's process.
+const PROCESS: u64 = 1 << 63;
 /// Events taken from epoll at a time.
 const EVENTS_MAX: usize = 64;
 /// When a connection that could not be accepted (no descriptors, no memory) is tried again. It stays in the queue and
 /// keeps the listening socket readable, so without a pause the thread would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// How often it is said that somebody was turned away: whoever can reach the socket can make us say it.
+const COMPLAINT_RATE: Rate = Rate { burst: 10, per_second: 1 };
 
 #[derive(Debug)]
 enum Command {
@@ -97,6 +106,9 @@ pub fn spawn(
         around: Surroundings { limits, daemon_epoch, now: clock::now().mono },
         requests,
         guests: Access::default(),
+        held: Guests::default(),
+        waiting: None,
+        complaints: Allowance::new(COMPLAINT_RATE),
         connects: Allowance::new(limits.connects),
         accept_at: None,
         connections: BTreeMap::new(),
@@ -116,6 +128,11 @@ struct Server<F> {
     requests: F,
     /// Who may connect beside the owners.
     guests: Access,
+    held: Guests,
+    /// An owner that was accepted and has to wait.
+    waiting: Option<(OwnedFd, (Peer, Pid))>,
+    /// How often it is said that somebody was turned away.
+    complaints: Allowance,
     connects: Allowance,
     /// While nobody is let in: when somebody is again.
     accept_at: Option<Mono>,
@@ -144,6 +161,7 @@ impl<F: FnMut(Request)> Server<F> {
                     LISTENER => self.accept(),
                     WAKER if self.commands() => return,
                     WAKER => {}
+                    process if process & PROCESS != 0 => self.held.ended(process & !PROCESS),
                     number => self.readable(number),
                 }
             }
@@ -171,6 +189,9 @@ impl<F: FnMut(Request)> Server<F> {
         if is_due(self.accept_at) {
             let is_watched = watch_listener(&self.epoll, &self.listener).is_ok();
             self.accept_at = (!is_watched).then_some(now + ACCEPT_RETRY);
+            if let Some((socket, who)) = self.waiting.take() {
+                self.let_owner_in(socket, who);
+            }
         }
     }
 
@@ -181,13 +202,14 @@ impl<F: FnMut(Request)> Server<F> {
         }
     }
 
-    /// Takes one connection, if it is time for one.
+    /// Takes one connection. Who it is is looked at first: whoever may not connect, or has no more turns, costs nobody else one.
     fn accept(&mut self) {
-        if let Err(at) = self.connects.take(self.around.now) {
-            return self.pause(at);
-        }
         match self.listener.accept() {
-            Ok(socket) => self.let_in(socket),
+            Ok(socket) => match self.known_peer(&socket) {
+                Some(who) if who.0.is_owner => self.let_owner_in(socket, who),
+                Some(who) => self.let_guest_in(socket, who),
+                None => {}
+            },
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
             Err(error) => {
                 tracing::warn!(%error, "a reader could not be let in; it is tried again");
@@ -196,37 +218,74 @@ impl<F: FnMut(Request)> Server<F> {
         }
     }
 
-    /// The daemon's user, root, and guests only.
-    fn let_in(&mut self, socket: OwnedFd) {
-        let Some(peer) = self.known_peer(&socket) else { return };
-        let limit = self.around.limits.sessions_max;
-        let guests = self.connections.values().filter(|connection| !connection.peer().is_owner).count();
-        if self.connections.len() >= limit || (!peer.is_owner && guests >= limit / 2) {
-            tracing::warn!(limit, uid = peer.uid, "a reader was turned away: too many sessions");
-            return;
+    /// The daemon's user and root wait for their turn.
+    fn let_owner_in(&mut self, socket: OwnedFd, who: (Peer, Pid)) {
+        if let Err(at) = self.connects.take(self.around.now) {
+            self.waiting = Some((socket, who));
+            return self.pause(at);
         }
+        if self.connections.len() >= self.around.limits.sessions_max {
+            return self.turn_away(who.0, "too many sessions");
+        }
+        self.let_in(socket, who);
+    }
+
+    /// A guest has a number of turns and of sessions of its own, and all guests together leave half of the sessions to the owners.
+    fn let_guest_in(&mut self, socket: OwnedFd, who: (Peer, Pid)) {
+        let (peer, limit) = (who.0, self.around.limits.sessions_max);
+        let guests = || self.connections.values().map(Connection::peer).filter(|peer| !peer.is_owner);
+        let own = guests().filter(|guest| guest.uid == peer.uid).count();
+        if guests().count() >= limit / 2 || self.connections.len() >= limit || own >= GUEST_SESSIONS_MAX {
+            return self.turn_away(peer, "too many sessions");
+        }
+        if !self.held.may_connect(peer.uid, self.around.now) {
+            return self.turn_away(peer, "too many connections in a short time");
+        }
+        self.let_in(socket, who);
+    }
+
+    fn let_in(&mut self, socket: OwnedFd, who: (Peer, Pid)) {
         let number = self.next_number;
         self.next_number += 1;
         let data = epoll::EventData::new_u64(number);
         if epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
-            self.connections.insert(number, Connection::new(number, peer, socket, &self.around));
+            self.connections.insert(number, Connection::new(number, who, socket, &self.around));
+        }
+    }
+
+    fn turn_away(&mut self, peer: Peer, why: &str) {
+        if self.complaints.take(self.around.now).is_ok() {
+            tracing::warn!(uid = peer.uid, gid = peer.gid, "a reader was turned away: {why}");
         }
     }
 
     /// Who connects, if that is somebody who may.
-    fn known_peer(&self, socket: &OwnedFd) -> Option<Peer> {
+    fn known_peer(&mut self, socket: &OwnedFd) -> Option<(Peer, Pid)> {
         let credentials = socket_peercred(socket).ok()?;
         let is_owner = credentials.uid == geteuid() || credentials.uid == Uid::ROOT;
         let peer = Peer { uid: credentials.uid.as_raw(), gid: credentials.gid.as_raw(), is_owner };
-        let allowed = self.guests.allows(peer);
-        if !allowed {
-            tracing::warn!(
-                uid = peer.uid,
-                gid = peer.gid,
-                "a reader was turned away: no stream's access list names it"
-            );
+        if !self.guests.allows(peer) {
+            self.turn_away(peer, "no stream's access list names it");
+            return None;
         }
-        allowed.then_some(peer)
+        Some((peer, credentials.pid))
+    }
+
+    /// Whether a guest's process may be given one more ring.
+    fn may_have_ring(&mut self, request: &Request) -> bool {
+        let Request::Attach(pending) = request else { return true };
+        let Some(connection) = self.connections.get(&pending.ring.session) else { return true };
+        if pending.peer.is_owner {
+            return true;
+        }
+        match self.held.charge(connection.pid(), pending.peer.uid, &pending.join) {
+            Charged::Known => true,
+            Charged::Refused => false,
+            Charged::New(number, pidfd) => {
+                let data = epoll::EventData::new_u64(PROCESS | number);
+                epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
+            }
+        }
     }
 
     fn readable(&mut self, number: u64) {
@@ -268,7 +327,25 @@ impl<F: FnMut(Request)> Server<F> {
                 self.connections.remove(&number);
             }
         }
+        for request in std::mem::take(&mut self.out) {
+            if self.may_have_ring(&request) {
+                (self.requests)(request);
+            } else if let Request::Attach(pending) = request {
+                let text =
+                    "this user's readers were given as much memory as they may have: end one".to_owned();
+                self.refuse(pending.ring, text);
+            }
+        }
+        // A reader that did not take its refusal has ended, and gives up what it had.
         self.out.drain(..).for_each(&mut self.requests);
+    }
+
+    fn refuse(&mut self, ring: RingId, text: String) {
+        let Some(connection) = self.connections.get_mut(&ring.session) else { return };
+        let refused = Completion::Refused { ring, code: RefusalCode::Limit, text };
+        if connection.complete(refused, &mut self.out) == Fate::Ended {
+            connection.end(&mut self.out);
+        }
     }
 }
 
