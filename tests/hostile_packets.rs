@@ -57,6 +57,18 @@ fn an_endless_fragment_ends_at_the_limit() {
     }
 }
 
+/// A head that is dropped takes the NAL unit along that is open in it: else its end would be noted in the next unit.
+#[test]
+fn a_dropped_head_leaves_nothing_behind() {
+    let mut receiver = Receiver::new(Codec::H264, false);
+    let sent: [(u32, &[u8]); 4] = [(0, &[120, 0, 1]), (1, &[124, 147]), (2, &[]), (0, &[65])];
+    for (sequence, (timestamp, payload)) in (1..).zip(sent) {
+        receiver.receive(&packet(sequence, timestamp, false, payload, Dressing::default()), &[]);
+    }
+    receiver.receive(&packet(5, 9, true, &[0x65, 0x88], Dressing::default()), &[]);
+    assert_eq!(receiver.sink.nals().last().unwrap(), &[&[0x65, 0x88][..]]);
+}
+
 #[derive(Clone, Debug)]
 struct CameraPacket {
     step: u16,

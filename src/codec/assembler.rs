@@ -291,6 +291,7 @@ impl Assembler {
     /// sets are kept all the same, and stand in the configuration.
     fn drop_head(&mut self, sink: &mut impl AccessUnitSink) {
         sink.abort();
+        self.nal = None;
         self.stats.dropped_unfinished += 1;
         self.state = UnitState::Closed;
         let unit = std::mem::take(&mut self.unit);
