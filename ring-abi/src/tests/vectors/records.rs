@@ -120,7 +120,8 @@ fn apply(w: &mut World, case: &Case) {
         w.patch_record(2, *at, bytes);
     }
     let index: Vec<u8> = case.index.iter().flat_map(|end| end.to_le_bytes()).collect();
-    let at = ARENA_OFF + usize::try_from(d.pos % ARENA + u64::from(case.index_off.unwrap_or(d.nal_off))).unwrap();
+    let at =
+        ARENA_OFF + usize::try_from(d.pos % ARENA + u64::from(case.index_off.unwrap_or(d.nal_off))).unwrap();
     w.patch(Segment::Stream, at, &index);
 }
 
