@@ -160,11 +160,34 @@ class Hostile(unittest.TestCase):
     def test_a_slot_that_is_given_twice_or_is_none(self) -> None:
         with Session(self.producer.path) as session:
             session.attach("cam")
-            for slot, error in ((0, ProtocolError), (100_000, SegmentError), (2**32 - 1, SegmentError)):
+            for slot, error in ((0, ProtocolError), (8, SegmentError), (100_000, SegmentError), (2**32 - 1, SegmentError)):
                 put = struct.pack("<I", slot)
                 self.answering("attached", lambda packet, fds, put=put: (packet[:16] + put + packet[20:], fds))
                 with self.assertRaises(error):
                     session.attach("cam")
+
+    def test_the_tables_of_a_session(self) -> None:
+        def swap(packet: bytes, fds: List[int]) -> Answer:
+            mine = self.producer.sessions[-1]
+            struct.pack_into("<II", mine.segment.map, 48, *session)
+            struct.pack_into("<II", mine.cursor.map, 48, *cursor)
+            mine.segment.words32[64 // 4] = slots
+            return packet, fds
+
+        self.answering("welcome", swap)
+        for session, cursor, slots in (((256, 4), (256, 8), 8), ((260, 12), (256, 64), 4), ((256, 4), (256, 8), 480)):
+            with Session(self.producer.path):
+                pass
+        cases = [
+            ("session", (256, 0), (256, 8), 8), ("session", (256, 2), (256, 8), 8), ("session", (256, 6), (256, 8), 8),
+            ("session", (258, 4), (256, 8), 8), ("session", (256, 2**32 - 4), (256, 8), 8), ("session", (256, 16), (256, 8), 241),
+            ("cursor", (256, 4), (256, 0), 8), ("cursor", (256, 4), (256, 4), 8), ("cursor", (256, 4), (256, 12), 8),
+            ("cursor", (256, 4), (260, 8), 8), ("cursor", (256, 4), (256, 8), 481), ("session", (256, 4), (256, 8), 2**32 - 1),
+        ]
+        for name, session, cursor, slots in cases:
+            with self.subTest(session=session, cursor=cursor, slots=slots), self.assertRaises(SegmentError) as caught:
+                Session(self.producer.path)
+            self.assertEqual((caught.exception.segment, caught.exception.why), (name, "table"))
 
     def test_segments_that_break_a_rule(self) -> None:
         def header(at: int, value: int, form: str) -> Callable[[Segment], None]:

@@ -118,6 +118,21 @@ class Replay(unittest.TestCase):
         self.assertEqual(self.replay("size stream 4096", "size ring 4096", "attach resumed_after=3 everything=1", "take"), refused)
         self.assertEqual(self.replay("size stream 0", "size ring 4096", "take"), refused)
 
+    def test_lines_that_cannot_be_done(self) -> None:
+        cases = [
+            (["at ring fff 0102"], "outside of the segment"), (["at ring 1001 00"], "outside of the segment"), (["at stream"], "not understood"),
+            (["at cursor 0 00"], "not understood"), (["size"], "not understood"), (["jump"], "unknown command"), (["attach a=1"], "unknown option"),
+        ]
+        for lines, why in cases:
+            with self.subTest(lines), tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as script:
+                script.write("\n".join(["size stream 4096", "size ring 4096", *lines, ""]))
+                script.flush()
+                done = program("vms_ring.replay", script.name)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn(f"{script.name}: line 3: ", done.stderr)
+                self.assertIn(why, done.stderr)
+                self.assertNotIn("Traceback", done.stderr)
+
     def test_messages(self) -> None:
         hello = message(1, layout.HELLO, 7, 1, 0, 0, 1, 4, 0, 2, 0, "é".encode(), b"")
         attach = message(3, layout.ATTACH, 1, 1, 2, 0, 0, 9, 0xFF, 1, 2, 3, b"x")

@@ -8,6 +8,7 @@
 
 mod counting;
 mod notify;
+mod slots;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -16,23 +17,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
 pub use counting::Counts;
 pub use stream::{Configuration, StreamStatus};
 
-use crate::client::Client;
 pub use crate::client::RequestError;
+use crate::client::{Client, monotonic};
 use crate::cursor::{self, AtomicU32, Load, Ordering};
 use crate::handshake::{self, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
 use crate::join::{From, Join};
 use crate::layout::{
-    Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RING_SLOTS_RANGE, RingState, SegmentHeader,
-    SegmentKind,
+    Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RING_SLOTS_RANGE, RingState, SegmentKind,
 };
-use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
+use crate::map::{ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
 use notify::{NotifyEnd, Woken};
+use slots::Slots;
 use stream::{Attachment, Taken, UnitBuffer};
 
 /// What the crate's own tests take hold of: an attachment without a socket.
@@ -159,10 +158,7 @@ pub struct Reader {
     state_gen: Word<AtomicU32, ReadOnly>,
     parked: Word<AtomicU32, ReadWrite>,
     notify: Option<NotifyEnd>,
-    session: Mapping<ReadOnly>,
-    session_header: SegmentHeader,
-    cursor: Mapping<ReadWrite>,
-    cursor_header: SegmentHeader,
+    slots: Slots,
     streams: BTreeMap<u32, Attached>,
     next_key: u32,
     buffer: UnitBuffer,
@@ -209,8 +205,8 @@ impl Reader {
         if welcome.major != hello.major || !(hello.minor_min..=hello.minor_max).contains(&welcome.minor) {
             return Err(RequestError::Protocol.into());
         }
-        let (session, session_header) = open_read_only(&session, SegmentKind::Session)?;
-        let (cursor, cursor_header) = open_cursor(&cursor)?;
+        let (session, tails) = open_read_only(&session, SegmentKind::Session)?;
+        let (cursor, heads) = open_cursor(&cursor)?;
         let word = |offset| session.word32(offset).ok_or(HeaderError::Table);
         Ok(Self {
             client,
@@ -219,10 +215,7 @@ impl Reader {
             state_gen: word(132)?,
             parked: cursor.word32(128).ok_or(HeaderError::Table)?,
             notify: fds.next().map(NotifyEnd::new),
-            session,
-            session_header,
-            cursor,
-            cursor_header,
+            slots: Slots::new((session, tails), (cursor, heads))?,
             streams: BTreeMap::new(),
             next_key: 0,
             buffer: UnitBuffer::default(),
@@ -264,13 +257,17 @@ impl Reader {
             return Err(RequestError::Protocol.into());
         };
         let slot = answer.slot;
-        let tail = self.session.word32(record(&self.session_header, slot)).ok_or(HeaderError::Table)?;
-        let head = self.cursor.word64(record(&self.cursor_header, slot)).ok_or(HeaderError::Table)?;
-        let attachment = match Attachment::open(&answer, join, &fds, head) {
-            Ok(attachment) => attachment,
+        if self.streams.values().any(|stream| stream.slot == slot && !stream.is_left) {
+            // Not detached: that would end the stream that has it.
+            return Err(RequestError::Protocol.into());
+        }
+        let opened = self.slots.words(slot).ok_or(OpenError::Header(HeaderError::Table));
+        let opened = opened.and_then(|(tail, head)| Ok((tail, Attachment::open(&answer, join, &fds, head)?)));
+        let (tail, attachment) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
-                // The producer holds a ring for us that we cannot read.
-                self.client.request(&Message::Detach { slot })?;
+                // The producer holds a ring for us that we cannot read. What it answers says less than the error.
+                let _ = self.client.request(&Message::Detach { slot });
                 return Err(error.into());
             }
         };
@@ -457,18 +454,6 @@ impl Reader {
         cursor::unpark(&self.parked);
         if cursor::observe_bell(&self.bell) == seen { Woken::Not } else { Woken::Bell }
     }
-}
-
-/// Offset of a slot's word in a session segment, by its header.
-fn record(header: &SegmentHeader, slot: u32) -> u64 {
-    u64::from(header.header_len) + u64::from(slot) * u64::from(header.rec_size)
-}
-
-/// Time since boot.
-fn monotonic() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 impl Attached {

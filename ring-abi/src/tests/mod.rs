@@ -1,6 +1,7 @@
 //! Producer and consumer together, in one process, each with its own mappings.
 #![expect(clippy::unwrap_used, reason = "a test's helpers may fail the test")]
 
+mod answers;
 mod hostile;
 mod lapping;
 mod oracle;

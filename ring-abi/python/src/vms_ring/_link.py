@@ -9,8 +9,8 @@ from typing import List, Optional, Tuple, Union
 
 from . import _handshake as handshake
 from ._client import Client, close_all
-from ._errors import ProtocolError
-from ._layout import SESSION_HEAD, SESSION_HEAD_STATE_GEN, Attached, Detached, Feature, SegmentKind, Welcome
+from ._errors import ProtocolError, SegmentError
+from ._layout import CURSOR_HEAD, SESSION_HEAD, SESSION_HEAD_SLOTS, SESSION_HEAD_STATE_GEN, Attached, Detached, Feature, SegmentKind, Welcome
 from ._memory import require_supported
 from ._segments import Segment
 from ._values import Join
@@ -57,6 +57,10 @@ class Link:
         self._session = self._open(descriptors[0], SegmentKind.SESSION)
         self._cursor = self._open(descriptors[1], SegmentKind.SESSION_CURSOR)
         self._session.require(0, SESSION_HEAD.size)
+        self._cursor.require(0, CURSOR_HEAD.size)
+        self._places = self._session.mapping.words32[SESSION_HEAD_SLOTS // 4]
+        self._session.require_slots(self._places, 4)
+        self._cursor.require_slots(self._places, 8)
         self.tails, self.heads = self._session.mapping.words32, self._cursor.mapping.words64
         if notified:
             self._notify = notify_socket(descriptors[2])
@@ -83,6 +87,8 @@ class Link:
 
     def tail_index(self, slot: int) -> int:
         """Where `tails` has the slot's word."""
+        if slot >= self._places:
+            raise SegmentError(self._session.name, "table")
         return self._session.slot_word(slot, 4)
 
     def head_index(self, slot: int) -> int:

@@ -96,6 +96,13 @@ class Segment:
             raise SegmentError(self.name, "table")
         return offset
 
+    def require_slots(self, slots: int, size: int) -> None:
+        """That a session or cursor has a whole, aligned word of `size` bytes for each slot."""
+        distance = self.header.rec_size
+        if distance < size or distance % size:
+            raise SegmentError(self.name, "table")
+        self.require(self.header.header_len, slots * distance, size)
+
     def slot_word(self, slot: int, size: int) -> int:
         """Index of a slot's word of `size` bytes in a session or cursor."""
         offset = self.header.header_len + slot * self.header.rec_size

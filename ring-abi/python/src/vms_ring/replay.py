@@ -24,6 +24,10 @@ ALLOW_SEALING = getattr(os, "MFD_ALLOW_SEALING", 2)
 Line = Dict[str, object]
 
 
+class ScriptError(ValueError):
+    """A line of the script that cannot be done."""
+
+
 class Script:
     """The segments of a vector, and what a reader makes of them."""
 
@@ -40,25 +44,31 @@ class Script:
 
     def run(self, lines: Iterable[str]) -> Iterator[Line]:
         """Runs a script; its events."""
-        for line in lines:
-            words = line.partition("#")[0].split()
-            if not words:
-                continue
-            command, arguments = words[0], words[1:]
-            if command in ("size", "unsealed"):
-                self._sizes[arguments[0]] = int(arguments[1])
-                if command == "unsealed":
-                    self._unsealed.append(arguments[0])
-            elif command == "at":
-                self._write(arguments[0], int(arguments[1], 16), bytes.fromhex("".join(arguments[2:])))
-            elif command == "attach":
-                self._options(arguments)
-            elif command == "take":
-                yield from self._take()
-            elif command == "message":
-                yield message_line(bytes.fromhex("".join(arguments)))
-            else:
-                raise ValueError(f"unknown line: {line}")
+        for number, line in enumerate(lines, 1):
+            try:
+                yield from self._line(line.partition("#")[0].split())
+            except (IndexError, KeyError, ValueError) as error:
+                why = str(error) if isinstance(error, ScriptError) else "not understood"
+                raise ScriptError(f"line {number}: {why}: {line.rstrip()[:80]}") from error
+
+    def _line(self, words: List[str]) -> Iterator[Line]:
+        if not words:
+            return
+        command, arguments = words[0], words[1:]
+        if command in ("size", "unsealed"):
+            self._sizes[arguments[0]] = int(arguments[1])
+            if command == "unsealed":
+                self._unsealed.append(arguments[0])
+        elif command == "at":
+            self._write(arguments[0], int(arguments[1], 16), bytes.fromhex("".join(arguments[2:])))
+        elif command == "attach":
+            self._options(arguments)
+        elif command == "take":
+            yield from self._take()
+        elif command == "message":
+            yield message_line(bytes.fromhex("".join(arguments)))
+        else:
+            raise ScriptError("unknown command")
 
     def _options(self, arguments: List[str]) -> None:
         for argument in arguments:
@@ -68,12 +78,15 @@ class Script:
             elif name == "everything":
                 self._everything = value == "1"
             else:
-                raise ValueError(f"unknown option: {argument}")
+                raise ScriptError(f"unknown option {argument}")
 
     def _write(self, segment: str, offset: int, data: bytes) -> None:
         """Bytes now stand there, as if the producer had stored them."""
         self._file(segment)
-        self._maps[segment][offset : offset + len(data)] = data
+        if offset + len(data) > self._sizes[segment]:
+            raise ScriptError("these bytes are outside of the segment")
+        if data:
+            self._maps[segment][offset : offset + len(data)] = data
 
     def _file(self, segment: str) -> int:
         """The segment's file, made on first use: mapped for writing first, then sealed, as a producer does."""
@@ -183,10 +196,15 @@ def main(arguments: List[str]) -> int:
         return 2
     require_supported()
     with open(arguments[0], encoding="utf-8") as file:
-        for line in Script().run(file):
-            text = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
-            sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
-    sys.stdout.buffer.flush()
+        try:
+            for line in Script().run(file):
+                text = json.dumps(line, separators=(",", ":"), ensure_ascii=False)
+                sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
+        except ScriptError as error:
+            print(f"{arguments[0]}: {error}", file=sys.stderr)
+            return 2
+        finally:
+            sys.stdout.buffer.flush()
     return 0
 
 

@@ -19,13 +19,13 @@ use crate::socket::{receive, send};
 pub(super) const PATIENCE_MS: u64 = 10_000;
 
 /// A socket that readers connect to; its path goes with it.
-pub(super) struct Listener {
+pub(in crate::tests) struct Listener {
     path: PathBuf,
-    pub(super) socket: OwnedFd,
+    pub(in crate::tests) socket: OwnedFd,
 }
 
 impl Listener {
-    pub(super) fn new() -> Self {
+    pub(in crate::tests) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("vms-ring-abi-{}-{number}.sock", std::process::id());
@@ -37,7 +37,7 @@ impl Listener {
         Self { path, socket }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::tests) fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -116,7 +116,7 @@ pub(super) fn ring_bells(producer: &mut Producer) {
 }
 
 /// Waits for `what` on `fd`; false when it did not come in time.
-pub(super) fn wait(fd: impl AsFd, what: PollFlags, timeout_ms: u64) -> bool {
+pub(in crate::tests) fn wait(fd: impl AsFd, what: PollFlags, timeout_ms: u64) -> bool {
     let timeout = Timespec {
         tv_sec: i64::try_from(timeout_ms / 1000).unwrap(),
         tv_nsec: i64::try_from(timeout_ms % 1000 * 1_000_000).unwrap(),

@@ -4,7 +4,7 @@
 //! input; what it has to say are lines on its standard error; its standard output is a socket by which it is let go on
 //! after a stop.
 
-mod daemon;
+pub(super) mod daemon;
 mod lapping;
 mod producer_steps;
 mod reader_steps;

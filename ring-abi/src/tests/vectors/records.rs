@@ -4,9 +4,18 @@ use super::counting::renumber;
 use super::events::crc32;
 use super::script::Segment;
 use super::world::{ARENA, Vector, World, field};
+use crate::layout::NALS_PER_UNIT_MAX;
 
 /// Where the only track's arena begins.
 const ARENA_OFF: usize = 4096 + 8 * 4096;
+/// Behind the units of [`five`], and not too far for one of them.
+const FREE: u32 = 8192;
+/// One entry more than there may be, and nothing else wrong with it.
+const TOO_MANY: [u32; NALS_PER_UNIT_MAX + 1] = {
+    let mut ends = [0; NALS_PER_UNIT_MAX + 1];
+    ends[NALS_PER_UNIT_MAX] = 25;
+    ends
+};
 
 pub(super) fn all() -> Vec<Vector> {
     let mut all: Vec<Vector> = cases().into_iter().map(rejected).collect();
@@ -27,11 +36,13 @@ struct Case {
     fields: Vec<(usize, Vec<u8>)>,
     /// NAL index, put where it is.
     index: &'static [u32],
+    /// Offset of the NAL index when it does not stand where the producer put it.
+    index_off: Option<u32>,
 }
 
 fn case(name: &'static str, about: &'static str, fields: &[(usize, u32)]) -> Case {
     let fields = fields.iter().map(|(at, value)| (*at, value.to_le_bytes().to_vec())).collect();
-    Case { name, about, fields, index: &[] }
+    Case { name, about, fields, index: &[], index_off: None }
 }
 
 fn cases() -> Vec<Case> {
@@ -66,7 +77,11 @@ fn cases() -> Vec<Case> {
         case("nal_off", "A NAL index within the payload.", &[(nal_off, 24)]),
         case("nal_off_misaligned", "A NAL index that is not aligned.", &[(nal_off, 30)]),
         case("nal_off_top", "An offset of the NAL index that overflows.", &[(nal_off, u32::MAX - 3)]),
-        case("nal_count", "1025 NAL units.", &[(nal_count, 1025)]),
+        Case {
+            index: &TOO_MANY,
+            index_off: Some(FREE),
+            ..case("nal_count", "1025 NAL units; the index is sound.", &[(nal_off, FREE), (nal_count, 1025)])
+        },
         case("nal_count_top", "2³² − 1 NAL units.", &[(nal_count, u32::MAX)]),
         Case {
             index: &[20, 19],
@@ -105,7 +120,8 @@ fn apply(w: &mut World, case: &Case) {
         w.patch_record(2, *at, bytes);
     }
     let index: Vec<u8> = case.index.iter().flat_map(|end| end.to_le_bytes()).collect();
-    let at = ARENA_OFF + usize::try_from(d.pos % ARENA + u64::from(d.nal_off)).unwrap();
+    let at =
+        ARENA_OFF + usize::try_from(d.pos % ARENA + u64::from(case.index_off.unwrap_or(d.nal_off))).unwrap();
     w.patch(Segment::Stream, at, &index);
 }
 
