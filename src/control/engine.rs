@@ -172,7 +172,7 @@ impl Engine {
 
     /// Lets a stream go on in other memory; [`Event::Released`] follows. False when no shard holds the stream.
     pub(crate) fn rotate(&mut self, uid: StreamUid, successor: Successor) -> bool {
-        self.deliver(uid, Command::Rotate { uid, successor: Box::new(successor) })
+        self.deliver(uid, Command::Rotate { uid, successor })
     }
 
     /// Hands a reader's ring to its stream; [`Event::Attached`] or [`Event::NotAttached`] follows.

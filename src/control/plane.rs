@@ -447,7 +447,7 @@ impl Plane {
             // The engine counts; the registry has forgotten it when its removal was asked for.
             Event::Released { uid, memory } => {
                 self.rotating.remove(&uid);
-                batch.gone.push(self.setups.leave(*memory));
+                batch.gone.push(self.setups.leave(memory));
             }
             Event::Removed { uid, publisher } => {
                 self.rotating.remove(&uid);

@@ -5,8 +5,6 @@
 //! ```
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ring_abi::producer::{Producer, ReaderRing, RingId, TrackSpec};
@@ -30,11 +28,6 @@ impl Successor {
     pub fn create(uid: StreamUid, epoch: u64, arena_len: usize) -> io::Result<Self> {
         let tracks = [TrackSpec::video(arena_len as u64)];
         Producer::create(uid.0, epoch, &tracks).map(Box::new).map(Self)
-    }
-
-    /// The segment's descriptor.
-    pub fn fd(&self) -> Arc<OwnedFd> {
-        self.0.fd()
     }
 }
 
@@ -101,6 +94,8 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const ARENA: usize = 64 * 1024;
@@ -120,6 +115,6 @@ mod tests {
         assert!(!Arc::ptr_eq(&producer.fd(), &first));
         rotation.feed(Mono(0));
         assert_eq!(rotation.poll_timeout(), None, "nobody was behind");
-        assert!(Arc::ptr_eq(&rotation.take_released().unwrap().fd(), &first));
+        assert!(Arc::ptr_eq(&rotation.take_released().unwrap().0.fd(), &first));
     }
 }

@@ -52,7 +52,7 @@ pub enum Command {
         /// Which.
         uid: StreamUid,
         /// The segment.
-        successor: Box<Successor>,
+        successor: Successor,
     },
     /// End all streams politely, then the thread.
     Shutdown,
@@ -152,7 +152,7 @@ pub enum Event {
         /// Which stream.
         uid: StreamUid,
         /// The memory.
-        memory: Box<Successor>,
+        memory: Successor,
     },
     /// The stream is gone. Only answers to later commands carry this uid again.
     Removed {

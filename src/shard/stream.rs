@@ -198,11 +198,11 @@ impl Stream {
     }
 
     /// The stream is to go on in another segment.
-    pub(super) fn rotate(&mut self, successor: Box<Successor>, around: &mut Surroundings<'_>) {
+    pub(super) fn rotate(&mut self, successor: Successor, around: &mut Surroundings<'_>) {
         if self.is_over || self.is_broken {
             return around.events.answer(Event::Released { uid: self.uid, memory: successor });
         }
-        self.call(around, |_, publisher, _| publisher.rotate(*successor));
+        self.call(around, |_, publisher, _| publisher.rotate(successor));
     }
 
     /// The end of the stream's turn: gives readers what they have room for, and notes whose bell is to be rung.
@@ -216,7 +216,7 @@ impl Stream {
             publisher.take_touched(touched);
         });
         if let Some(memory) = self.publisher.take_released() {
-            around.events.answer(Event::Released { uid: self.uid, memory: Box::new(memory) });
+            around.events.answer(Event::Released { uid: self.uid, memory });
         }
         self.tell_format(around);
     }

@@ -302,22 +302,24 @@ impl Reader {
         // Everything in the old ring was read, so its slot may go first: there may be no other.
         let left = self.leave(&old).is_ok();
         old.is_left = true;
+        let new = if left { self.open_behind(&old) } else { None };
+        let is_followed = new.is_some();
+        self.streams.insert(key, new.unwrap_or(old));
+        is_followed
+    }
+
+    /// Goes on behind the last unit of `old`, in the segment that its stream uses now.
+    fn open_behind(&mut self, old: &Attached) -> Option<Attached> {
         let from = From::After { epoch: old.epoch, seq: old.attachment.final_seq() };
-        let opened = self.open(&old.id, &Join { from, ..old.join });
-        let (Ok((mut new, _)), true) = (opened, left) else {
-            self.streams.insert(key, old);
-            return false;
-        };
+        let (mut new, _) = self.open(&old.id, &Join { from, ..old.join }).ok()?;
         if new.epoch != old.epoch {
             // Set up anew meanwhile: another stream, whose numbers begin again. The caller decides.
             let _ = self.leave(&new);
-            self.streams.insert(key, old);
-            return false;
+            return None;
         }
         new.attachment.follow(&old.attachment);
         new.join = old.join;
-        self.streams.insert(key, new);
-        true
+        Some(new)
     }
 
     /// What happened next, waiting for it at most `timeout` (for ever when `None`).
@@ -341,7 +343,7 @@ impl Reader {
             let woken = self.sleep(seen, left);
             if woken != Woken::Bell {
                 // The producer may have died between what a ring says and what the session says of it.
-                self.streams.values_mut().for_each(|stream| stream.look = true);
+                self.look_at_all();
             }
             self.alive = match woken {
                 Woken::Bell => true,
@@ -420,8 +422,12 @@ impl Reader {
     fn note_changes(&mut self) {
         let now = self.state_gen.load(Ordering::Acquire);
         if self.seen_gen.replace(now) != Some(now) {
-            self.streams.values_mut().for_each(|slot| slot.look = true);
+            self.look_at_all();
         }
+    }
+
+    fn look_at_all(&mut self) {
+        self.streams.values_mut().for_each(|stream| stream.look = true);
     }
 
     fn event(&self, (slot, taken): (u32, Taken)) -> Event<'_> {

@@ -142,7 +142,7 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
         // Only now that a unit can be given: a jump made earlier would be to an older keyframe than need be.
         catch_up(ring, stream);
         if let Some((at, entry)) = next_entry(ring, stream.tracks) {
-            step(ring, stream, at, entry);
+            step(ring, stream, at, entry, |track| track.descriptor(entry));
         }
     }
     ring.pace.again_at_once(stream.now_ns);
@@ -151,36 +151,32 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
 /// Gives a reader that has all before it the unit `d` that was just committed on track `at`: what [`feed`] would do, without
 /// reading the descriptor back from the arena. False when the reader stands elsewhere or has no room; nothing was done then.
 pub(crate) fn feed_newest(ring: &mut ReaderRing, stream: &StreamView<'_>, at: usize, d: &Descriptor) -> bool {
-    let Some((track, entry)) = stream.tracks.get(at).and_then(|track| Some((track, track.index.newest()?)))
-    else {
-        return false;
-    };
+    let Some(entry) = stream.tracks.get(at).and_then(|track| track.index.newest()) else { return false };
     let mut tracks = stream.tracks.iter().zip(ring.next).enumerate();
     let stands_before = tracks.all(|(n, (track, next))| next + u64::from(n == at) == track.index.end());
     if !stands_before || ring.state() != RingState::Ok || ring.room().is_err() {
         return false;
     }
-    if let Some(next) = ring.next.get_mut(at) {
-        *next += 1;
-    }
-    match verdict(ring, track, at, entry) {
-        Verdict::Pass => ring.push(*d),
-        Verdict::Filtered => ring.filtered += 1,
-        Verdict::Lost => {}
-    }
+    step(ring, stream, at, entry, |_| Some(*d));
     ring.pace.caught_up();
     true
 }
 
-/// Deals with one unit: push it, count it as filtered, or let it pass.
-fn step(ring: &mut ReaderRing, stream: &StreamView<'_>, at: usize, entry: Entry) {
+/// Deals with one unit: push the `descriptor` of it, count it as filtered, or let it pass.
+fn step(
+    ring: &mut ReaderRing,
+    stream: &StreamView<'_>,
+    at: usize,
+    entry: Entry,
+    descriptor: impl FnOnce(&Track) -> Option<Descriptor>,
+) {
     let Some(track) = stream.tracks.get(at) else { return };
     if let Some(next) = ring.next.get_mut(at) {
         *next += 1;
     }
     match verdict(ring, track, at, entry) {
         Verdict::Pass => {
-            if let Some(descriptor) = track.descriptor(entry) {
+            if let Some(descriptor) = descriptor(track) {
                 ring.push(descriptor);
             }
         }
