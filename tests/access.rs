@@ -86,6 +86,30 @@ fn strangers_and_guests_that_connect_without_end_keep_no_owner_out() {
 }
 
 #[test]
+fn nobody_waits_for_descriptors_that_strangers_and_guests_give_away() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access-linger");
+    let _daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    let cameras = lab.cameras(&["--cameras", "1"]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
+    lab.watch().wait_for_state("door", "streaming");
+    let attackers = [STRANGER, GUEST].map(|user| {
+        let attacker = attacker_as(&lab, user, "linger");
+        attacker.wait_for_line("what it gave", SOON, |line| line.starts_with('{'));
+        attacker
+    });
+    for _ in 0..3 {
+        let mut owner: Tap = lab.tap(&["door", "--json", "--count", "3"]).into();
+        owner.take_records(3, std::time::Duration::from_secs(5));
+        assert!(lab.spawn_ctl(&["get", "door"]).wait_for_end(std::time::Duration::from_secs(5)).success());
+    }
+    drop(attackers);
+}
+
+#[test]
 fn who_kept_the_memory_and_detached_sees_no_more_either() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("only root can act as another user: not tested");

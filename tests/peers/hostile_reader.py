@@ -258,12 +258,55 @@ def flood(path: str, ids: list[str]) -> dict:
     return {"flooding": True}
 
 
+def linger(path: str, ids: list[str]) -> dict:
+    """Gives away TCP sockets whose last holder waits, when it closes them, for bytes that nobody ever reads."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def lingering() -> socket.socket:
+        giver = socket.create_connection(listener.getsockname())
+        deaf.append(listener.accept()[0])
+        giver.setblocking(False)
+        try:
+            while True:
+                giver.send(bytes(65_536))
+        except BlockingIOError:
+            pass
+        giver.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 120))
+        return giver
+
+    def give(peer: socket.socket, packet: bytes, gifts: list[socket.socket]) -> int:
+        try:
+            socket.send_fds(peer, [packet], [gift.fileno() for gift in gifts])
+        except OSError:
+            return 0
+        finally:
+            # Where these are the last, it is a thread of this process that waits.
+            threading.Thread(target=lambda: [gift.close() for gift in gifts], daemon=True).start()
+        return len(gifts)
+
+    given = 0
+    for packet, count in [(hello(), 1), (b"", 1), (bytes(5_000), 1), (hello(), 8)] * 3:
+        gifts = [lingering() for _ in range(count)]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.connect(path)
+            given += give(peer, packet, gifts)
+    try:
+        session = Session(path, features=1)
+        session.attach(ids[0])
+        given += give(socket.socket(fileno=session.fds[2]), b"x", [lingering()])
+        session.socket.close()
+    except (OSError, AssertionError, struct.error):
+        pass  # a stranger has no session
+    return {"given": given}
+
+
+deaf: list[socket.socket] = []
 hoarded: list[list[int]] = []
 keep: list[Session] = []
 
 if __name__ == "__main__":
     role, ring_socket, *streams = sys.argv[1:]
     print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake,
-                      "hoard": hoard, "keep": keep_mapping, "flood": flood}[role](ring_socket, streams)))
+                      "hoard": hoard, "keep": keep_mapping, "flood": flood, "linger": linger}[role](ring_socket, streams)))
     sys.stdout.flush()
     sys.stdin.read()

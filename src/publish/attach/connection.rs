@@ -74,10 +74,6 @@ impl Connection {
         self.pid
     }
 
-    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.as_ref().map(AsFd::as_fd)
-    }
-
     /// Whether nothing of it is left: the reader has gone and every shard let go.
     pub(super) fn is_over(&self) -> bool {
         self.socket.is_none() && self.protocol.occupied().next().is_none()
@@ -89,13 +85,20 @@ impl Connection {
         is_silent.then_some(self.hello_until)
     }
 
-    /// Takes one packet from the socket; requests for the control layer go to `out`.
-    pub(super) fn readable(&mut self, around: &Surroundings, out: &mut Vec<Request>) -> Fate {
+    /// Takes one packet from the socket; requests for the control layer go to `out`, descriptors that came with it to `given`.
+    pub(super) fn readable(
+        &mut self,
+        around: &Surroundings,
+        out: &mut Vec<Request>,
+        given: &mut Vec<OwnedFd>,
+    ) -> Fate {
         let Some(socket) = &self.socket else { return Fate::Ended };
         let mut buffer = [0u8; MESSAGE_LEN_MAX];
-        let len = match socket::receive(socket, &mut buffer, false) {
-            // Descriptors that a reader sends are closed by dropping them here.
-            Ok(packet) => packet.len,
+        let len = match socket::receive_any(socket, &mut buffer, false) {
+            Ok(packet) => {
+                given.extend(packet.fds);
+                if packet.is_cut { 0 } else { packet.len }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Fate::Open,
             Err(_) => 0,
         };
@@ -117,15 +120,15 @@ impl Connection {
         }
     }
 
-    /// The reader has gone: what it still has is to be detached.
-    pub(super) fn end(&mut self, out: &mut Vec<Request>) {
-        self.socket = None;
+    /// The reader has gone: what it still has is to be detached. Gives the socket, to be closed.
+    pub(super) fn end(&mut self, out: &mut Vec<Request>) -> Option<OwnedFd> {
         self.protocol.abandon();
         out.extend(
             self.streams.iter().map(|(&slot, &stream)| Request::Detach { ring: self.ring(slot), stream }),
         );
         // A slot without a stream still waits for its attach; `complete` detaches it when the answer comes.
         self.streams.clear();
+        self.socket.take()
     }
 
     /// Passes the control layer's answer on to the reader, if it is still there.

@@ -11,6 +11,7 @@
 //! the reader has died meanwhile.
 
 mod allowance;
+mod closing;
 mod connection;
 mod guests;
 mod listener;

@@ -15,6 +15,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, Uid, geteuid};
 
 use super::allowance::Allowance;
+use super::closing::Closer;
 use super::connection::{Connection, Fate, Surroundings};
 use super::guests::{Charged, Guests};
 use ring_abi::handshake::RefusalCode;
@@ -114,6 +115,7 @@ pub fn spawn(
         connections: BTreeMap::new(),
         next_number: FIRST_CONNECTION,
         out: Vec::new(),
+        closer: Closer::start()?,
     };
     let thread = std::thread::Builder::new().name("vms-attach".into()).spawn(move || server.run())?;
     Ok(Handle { commands, waker, thread: Some(thread) })
@@ -140,6 +142,8 @@ struct Server<F> {
     next_number: u64,
     /// Requests of the call in progress.
     out: Vec<Request>,
+    /// Every descriptor of a reader's is closed by it.
+    closer: Closer,
 }
 
 impl<F: FnMut(Request)> Server<F> {
@@ -159,7 +163,7 @@ impl<F: FnMut(Request)> Server<F> {
             for event in events.drain(..) {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    WAKER if self.commands() => return,
+                    WAKER if self.commands() => return self.leave(),
                     WAKER => {}
                     process if process & PROCESS != 0 => self.held.ended(process & !PROCESS),
                     number => self.readable(number),
@@ -167,6 +171,14 @@ impl<F: FnMut(Request)> Server<F> {
             }
             self.fire_deadlines();
         }
+    }
+
+    /// Hangs up on everybody. Nobody is told any more what they had: the daemon stops.
+    fn leave(mut self) {
+        for number in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.end(number);
+        }
+        self.waiting.into_iter().for_each(|(socket, _)| self.closer.connection(socket));
     }
 
     /// How long nothing is due.
@@ -208,7 +220,7 @@ impl<F: FnMut(Request)> Server<F> {
             Ok(socket) => match self.known_peer(&socket) {
                 Some(who) if who.0.is_owner => self.let_owner_in(socket, who),
                 Some(who) => self.let_guest_in(socket, who),
-                None => {}
+                None => self.closer.connection(socket),
             },
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
             Err(error) => {
@@ -225,7 +237,8 @@ impl<F: FnMut(Request)> Server<F> {
             return self.pause(at);
         }
         if self.connections.len() >= self.around.limits.sessions_max {
-            return self.turn_away(who.0, "too many sessions");
+            self.turn_away(who.0, "too many sessions");
+            return self.closer.connection(socket);
         }
         self.let_in(socket, who);
     }
@@ -236,10 +249,12 @@ impl<F: FnMut(Request)> Server<F> {
         let guests = || self.connections.values().map(Connection::peer).filter(|peer| !peer.is_owner);
         let own = guests().filter(|guest| guest.uid == peer.uid).count();
         if guests().count() >= limit / 2 || self.connections.len() >= limit || own >= GUEST_SESSIONS_MAX {
-            return self.turn_away(peer, "too many sessions");
+            self.turn_away(peer, "too many sessions");
+            return self.closer.connection(socket);
         }
         if !self.held.may_connect(peer.uid, self.around.now) {
-            return self.turn_away(peer, "too many connections in a short time");
+            self.turn_away(peer, "too many connections in a short time");
+            return self.closer.connection(socket);
         }
         self.let_in(socket, who);
     }
@@ -250,6 +265,8 @@ impl<F: FnMut(Request)> Server<F> {
         let data = epoll::EventData::new_u64(number);
         if epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN).is_ok() {
             self.connections.insert(number, Connection::new(number, who, socket, &self.around));
+        } else {
+            self.closer.connection(socket);
         }
     }
 
@@ -290,7 +307,9 @@ impl<F: FnMut(Request)> Server<F> {
 
     fn readable(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
-        let fate = connection.readable(&self.around, &mut self.out);
+        let mut given = Vec::new();
+        let fate = connection.readable(&self.around, &mut self.out, &mut given);
+        self.closer.received(given);
         self.settle(number, fate);
     }
 
@@ -318,14 +337,11 @@ impl<F: FnMut(Request)> Server<F> {
 
     /// After a call into a connection: ends it if that was due, passes its requests on, forgets it when nothing is left.
     fn settle(&mut self, number: u64, fate: Fate) {
-        if let Some(connection) = self.connections.get_mut(&number) {
-            if fate == Fate::Ended && connection.socket().is_some() {
-                // Closing a descriptor takes it out of epoll.
-                connection.end(&mut self.out);
-            }
-            if connection.is_over() {
-                self.connections.remove(&number);
-            }
+        if fate == Fate::Ended {
+            self.end(number);
+        }
+        if self.connections.get(&number).is_some_and(Connection::is_over) {
+            self.connections.remove(&number);
         }
         for request in std::mem::take(&mut self.out) {
             if self.may_have_ring(&request) {
@@ -344,7 +360,17 @@ impl<F: FnMut(Request)> Server<F> {
         let Some(connection) = self.connections.get_mut(&ring.session) else { return };
         let refused = Completion::Refused { ring, code: RefusalCode::Limit, text };
         if connection.complete(refused, &mut self.out) == Fate::Ended {
-            connection.end(&mut self.out);
+            self.end(ring.session);
+        }
+    }
+
+    /// The reader `number` has gone, or has to.
+    fn end(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        if let Some(socket) = connection.end(&mut self.out) {
+            // It is closed later, and would be readable until then.
+            let _ = epoll::delete(&self.epoll, &socket);
+            self.closer.connection(socket);
         }
     }
 }
