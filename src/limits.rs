@@ -77,8 +77,8 @@ pub const CONNECT_RATE: Rate = Rate { burst: 64, per_second: 32 };
 pub const GUEST_CONNECT_RATE: Rate = Rate { burst: 16, per_second: 4 };
 /// Sessions that the readers of one guest may have at once.
 pub const GUEST_SESSIONS_MAX: usize = 8;
-/// Bytes of rings that the processes of one guest may be given in their lives: they may keep what they detach.
-pub const GUEST_RING_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of sessions and rings that the processes of one guest may be given in their lives: they may keep what they detach.
+pub const GUEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Streams that one reader attaches: each costs a ring, and tens of microseconds of the control thread and of a shard.
 /// More are refused.
 pub const ATTACH_RATE: Rate = Rate { burst: READER_SLOTS_MAX, per_second: 256 };

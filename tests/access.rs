@@ -86,6 +86,23 @@ fn strangers_and_guests_that_connect_without_end_keep_no_owner_out() {
 }
 
 #[test]
+fn a_guest_that_is_refused_without_end_may_still_attach() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access-refused");
+    let _daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    let cameras = lab.cameras(&["--cameras", "1"]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
+    lab.watch().wait_for_state("door", "streaming");
+    // 2,500 rings of 132 KiB would be more than a guest may be given. REFUSED (FORBIDDEN) each time.
+    let guest = attacker_as(&lab, GUEST, "ask");
+    let line = guest.wait_for_line("that it is attached", SOON, |line| line.starts_with('{'));
+    assert_eq!(line, r#"{"codes": [502]}"#);
+}
+
+#[test]
 fn nobody_waits_for_descriptors_that_strangers_and_guests_give_away() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("only root can act as another user: not tested");

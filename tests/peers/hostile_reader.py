@@ -36,8 +36,8 @@ def hello(features: int = 0, slots: int = 64) -> bytes:
     return message(1, struct.pack("<HHHHQIIII32s256s", 1, 0, 0, 0, features, slots, 0, 0, 0, b"", b""))
 
 
-def attach(stream: str, request: int = 2) -> bytes:
-    body = struct.pack("<IIQQIIQQII64s", len(stream), 3, 0, 0, 2, 0, 2**64 - 1, 3 * 10**9, 8, 0, stream.encode())
+def attach(stream: str, request: int = 2, slots: int = 8) -> bytes:
+    body = struct.pack("<IIQQIIQQII64s", len(stream), 3, 0, 0, 2, 0, 2**64 - 1, 3 * 10**9, slots, 0, stream.encode())
     return message(3, body, request)
 
 
@@ -258,6 +258,19 @@ def flood(path: str, ids: list[str]) -> dict:
     return {"flooding": True}
 
 
+def ask(path: str, ids: list[str]) -> dict:
+    """Asks for what it may not read, with large rings, more often than it may be given rings; then for what it may read."""
+    session = Session(path)
+    codes = set()
+    for request in range(2, 2_502):
+        session.socket.send(attach(ids[0] + "-not", request, slots=1024))
+        answer = session.socket.recv(4096)
+        codes.add(struct.unpack_from("<I", answer)[0] * 100 + struct.unpack_from("<I", answer, 16)[0])
+    keep.append(session)
+    session.attach(ids[0])
+    return {"codes": sorted(codes)}
+
+
 def linger(path: str, ids: list[str]) -> dict:
     """Gives away TCP sockets whose last holder waits, when it closes them, for bytes that nobody ever reads."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -307,6 +320,6 @@ keep: list[Session] = []
 if __name__ == "__main__":
     role, ring_socket, *streams = sys.argv[1:]
     print(json.dumps({"seals": seals, "notify": notify, "cursor": cursor, "handshake": handshake,
-                      "hoard": hoard, "keep": keep_mapping, "flood": flood, "linger": linger}[role](ring_socket, streams)))
+                      "hoard": hoard, "keep": keep_mapping, "flood": flood, "linger": linger, "ask": ask}[role](ring_socket, streams)))
     sys.stdout.flush()
     sys.stdin.read()

@@ -15,6 +15,11 @@ use crate::map::{ReadWrite, Word};
 use crate::position::round_up;
 use crate::segment::Segment;
 
+/// Bytes of `tails[slot]`.
+const TAIL_LEN: u32 = 4;
+/// Bytes of `heads[slot]`.
+const HEAD_LEN: u32 = 8;
+
 /// A session's shared segments, seen from the producer.
 #[derive(Debug)]
 pub struct Session {
@@ -48,19 +53,28 @@ impl Session {
     pub fn with_features(number: u64, epoch: u64, slots: u32, features: u64) -> io::Result<Arc<Self>> {
         let slots = slots.clamp(1, SESSION_SLOTS_MAX);
         let header = |kind, head_len: u64, word: u32| {
-            let size = round_up(head_len + u64::from(slots) * u64::from(word), PAGE);
+            let size = table_len(head_len, slots, word);
             let header_len = u32::try_from(head_len).unwrap_or(0);
             SegmentHeader { header_len, rec_size: word, ..SegmentHeader::new(kind, size, epoch, 0) }
         };
-        let segment = Segment::create("vms-session", &header(SegmentKind::Session, SESSION_HEAD_LEN, 4))?;
-        let cursor =
-            Segment::create_cursor("vms-cursor", &header(SegmentKind::SessionCursor, CURSOR_HEAD_LEN, 8))?;
+        let segment =
+            Segment::create("vms-session", &header(SegmentKind::Session, SESSION_HEAD_LEN, TAIL_LEN))?;
+        let cursor = Segment::create_cursor(
+            "vms-cursor",
+            &header(SegmentKind::SessionCursor, CURSOR_HEAD_LEN, HEAD_LEN),
+        )?;
         let word = |offset| segment.map.word32(offset).ok_or(io::ErrorKind::InvalidData);
         word(64)?.store(slots, Ordering::Relaxed);
         let (bell, state_gen) = (word(128)?, word(132)?);
         let parked = cursor.map.word32(128).ok_or(io::ErrorKind::InvalidData)?;
         let notify = (features & FEATURE_NOTIFY_FD != 0).then(Notify::create).transpose()?;
         Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked, notify }))
+    }
+
+    /// Bytes of the two segments that [`Self::create`] makes.
+    pub fn segments_len(slots: u32) -> u64 {
+        let slots = slots.clamp(1, SESSION_SLOTS_MAX);
+        table_len(SESSION_HEAD_LEN, slots, TAIL_LEN) + table_len(CURSOR_HEAD_LEN, slots, HEAD_LEN)
     }
 
     /// The caller's name of the session.
@@ -128,4 +142,9 @@ impl Session {
     fn within(&self, slot: u32) -> Option<()> {
         (slot < self.slots).then_some(())
     }
+}
+
+/// Bytes of a segment with a word of `word` bytes for each slot.
+fn table_len(head_len: u64, slots: u32, word: u32) -> u64 {
+    round_up(head_len + u64::from(slots) * u64::from(word), PAGE)
 }

@@ -21,6 +21,10 @@ use crate::time::Mono;
 /// Longest bell interval granted, µs.
 const BELL_INTERVAL_MAX_US: u32 = 100_000;
 
+/// What a guest is told whose processes hold all that they may.
+pub(super) const TOO_MUCH_MEMORY: &str =
+    "this user's readers were given as much memory as they may have: end one";
+
 /// Whether a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -86,9 +90,11 @@ impl Connection {
     }
 
     /// Takes one packet from the socket; requests for the control layer go to `out`, descriptors that came with it to `given`.
+    /// `may_take` says whether the reader may be given so many bytes for a session.
     pub(super) fn readable(
         &mut self,
         around: &Surroundings,
+        may_take: impl FnOnce(u64) -> bool,
         out: &mut Vec<Request>,
         given: &mut Vec<OwnedFd>,
     ) -> Fate {
@@ -112,7 +118,7 @@ impl Connection {
                 Fate::Ended
             }
             Received::Request(server::Request::Bye) => Fate::Ended,
-            Received::Request(server::Request::Hello(hello)) => self.hello(&hello, around),
+            Received::Request(server::Request::Hello(hello)) => self.hello(&hello, around, may_take),
             Received::Request(server::Request::Attach { slot, attach }) => {
                 self.attach(slot, &attach, around.now, out)
             }
@@ -151,9 +157,14 @@ impl Connection {
         }
     }
 
-    fn hello(&mut self, hello: &Hello, around: &Surroundings) -> Fate {
+    fn hello(&mut self, hello: &Hello, around: &Surroundings, may_take: impl FnOnce(u64) -> bool) -> Fate {
         let Surroundings { limits, daemon_epoch, .. } = *around;
         let slots = hello.slots.clamp(1, limits.slots_max);
+        if !may_take(Session::segments_len(slots)) {
+            let reply = self.protocol.refuse_session(RefusalCode::Limit, TOO_MUCH_MEMORY);
+            self.send(&reply, &[]);
+            return Fate::Ended;
+        }
         let Ok(session) = Session::with_features(self.number, daemon_epoch, slots, hello.features) else {
             let reply =
                 self.protocol.refuse_session(RefusalCode::Unavailable, "out of memory or descriptors");

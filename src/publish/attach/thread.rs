@@ -16,10 +16,10 @@ use rustix::process::{Pid, Uid, geteuid};
 
 use super::allowance::Allowance;
 use super::closing::Closer;
-use super::connection::{Connection, Fate, Surroundings};
+use super::connection::{Connection, Fate, Surroundings, TOO_MUCH_MEMORY};
 use super::guests::{Charged, Guests};
 use ring_abi::handshake::RefusalCode;
-use ring_abi::producer::RingId;
+use ring_abi::producer::{ReaderRing, RingId};
 
 use super::{Completion, Limits, Listener, Request};
 use crate::clock;
@@ -295,20 +295,17 @@ impl<F: FnMut(Request)> Server<F> {
         if pending.peer.is_owner {
             return true;
         }
-        match self.held.charge(connection.pid(), pending.peer.uid, &pending.join) {
-            Charged::Known => true,
-            Charged::Refused => false,
-            Charged::New(number, pidfd) => {
-                let data = epoll::EventData::new_u64(PROCESS | number);
-                epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
-            }
-        }
+        let bytes = ReaderRing::segment_len(&pending.join);
+        let process = charge(&mut self.held, &self.epoll, (pending.peer, connection.pid()), bytes);
+        process.map(|process| self.held.ask(pending.ring, process, bytes)).is_some()
     }
 
     fn readable(&mut self, number: u64) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let mut given = Vec::new();
-        let fate = connection.readable(&self.around, &mut self.out, &mut given);
+        let (held, epoll, who) = (&mut self.held, &self.epoll, (connection.peer(), connection.pid()));
+        let may_take = |bytes| who.0.is_owner || charge(held, epoll, who, bytes).is_some();
+        let fate = connection.readable(&self.around, may_take, &mut self.out, &mut given);
         self.closer.received(given);
         self.settle(number, fate);
     }
@@ -327,6 +324,11 @@ impl<F: FnMut(Request)> Server<F> {
                 Command::Stop => return true,
             };
             let number = completion.ring().session;
+            match &completion {
+                Completion::Attached { ring, .. } => self.held.settle(*ring, true),
+                Completion::Refused { ring, .. } => self.held.settle(*ring, false),
+                Completion::Detached { .. } => {}
+            }
             if let Some(connection) = self.connections.get_mut(&number) {
                 let fate = connection.complete(completion, &mut self.out);
                 self.settle(number, fate);
@@ -347,9 +349,7 @@ impl<F: FnMut(Request)> Server<F> {
             if self.may_have_ring(&request) {
                 (self.requests)(request);
             } else if let Request::Attach(pending) = request {
-                let text =
-                    "this user's readers were given as much memory as they may have: end one".to_owned();
-                self.refuse(pending.ring, text);
+                self.refuse(pending.ring, TOO_MUCH_MEMORY.to_owned());
             }
         }
         // A reader that did not take its refusal has ended, and gives up what it had.
@@ -377,4 +377,22 @@ impl<F: FnMut(Request)> Server<F> {
 
 fn watch_listener(epoll: &OwnedFd, listener: &Listener) -> Result<(), Errno> {
     epoll::add(epoll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)
+}
+
+/// Charges `bytes` to a guest's process, whose end is then watched for; its number, or `None` when it may not have them.
+fn charge(held: &mut Guests, epoll: &OwnedFd, (peer, pid): (Peer, Pid), bytes: u64) -> Option<u64> {
+    let number = match held.charge(pid, peer.uid, bytes) {
+        Charged::Known(number) => return Some(number),
+        Charged::Refused => return None,
+        Charged::New(number, pidfd) => {
+            let data = epoll::EventData::new_u64(PROCESS | number);
+            match epoll::add(epoll, pidfd, data, epoll::EventFlags::IN) {
+                Ok(()) => return Some(number),
+                Err(_) => number,
+            }
+        }
+    };
+    // Nobody would hear of its end.
+    held.ended(number);
+    None
 }
