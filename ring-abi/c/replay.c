@@ -5,7 +5,7 @@
  *
  * Lines of a script (vectors/README.md); one that begins with # is a comment:
  *     size stream|ring N           the segment's file has N bytes, all 0, sealed
- *     unsealed stream|ring N       ... without its seals
+ *     unsealed stream|ring N SEAL  ... without this one seal, or without any if none is named
  *     at stream|ring OFFSET HEX    (OFFSET in hexadecimal) these bytes now stand there
  *     attach resumed_after=N everything=0|1     options of the attachment, before the first take
  *     take                         open at the first, then read until nothing is left
@@ -28,7 +28,7 @@ struct file {
     int fd; /* -1: the script has not given its size */
     unsigned char *base;
     size_t len;
-    int unsealed;
+    int missing_seals;
 };
 
 struct replay {
@@ -123,7 +123,7 @@ static void seal(const struct replay *replay, const struct file *file)
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
     if (file->fd < 0)
         fail(replay, "take before both sizes");
-    if (!file->unsealed && fcntl(file->fd, F_ADD_SEALS, seals) != 0)
+    if (fcntl(file->fd, F_ADD_SEALS, seals & ~file->missing_seals) != 0)
         fail(replay, strerror(errno));
 }
 
@@ -271,6 +271,23 @@ static struct file *file_of(struct replay *replay, const char *name)
     return NULL;
 }
 
+/* The seal that is missing, by its name; all of them without one. */
+static int seal_of(const struct replay *replay, const char *name)
+{
+    if (name == NULL)
+        return ~0;
+    if (strcmp(name, "shrink") == 0)
+        return F_SEAL_SHRINK;
+    if (strcmp(name, "grow") == 0)
+        return F_SEAL_GROW;
+    if (strcmp(name, "future_write") == 0)
+        return F_SEAL_FUTURE_WRITE;
+    if (strcmp(name, "seal") == 0)
+        return F_SEAL_SEAL;
+    fail(replay, "expected a seal's name");
+    return 0;
+}
+
 static uint64_t number_of(const struct replay *replay, const char *text, int base)
 {
     char *end = NULL;
@@ -350,7 +367,7 @@ static void run_line(struct replay *replay, char *line)
     } else if (strcmp(word, "unsealed") == 0) {
         struct file *file = file_of(replay, argument);
         make_file(replay, file, number_of(replay, strtok(NULL, " \t\r\n"), 10));
-        file->unsealed = 1;
+        file->missing_seals = seal_of(replay, strtok(NULL, " \t\r\n"));
     } else if (strcmp(word, "at") == 0) {
         struct file *file = file_of(replay, argument);
         uint64_t offset = number_of(replay, strtok(NULL, " \t\r\n"), 16);

@@ -1,7 +1,7 @@
 //! The words of a stream's state line, as the producer writes and readers read them.
 
 use crate::cursor::{AtomicU32, AtomicU64};
-use crate::layout::STREAM_STATE_OFF;
+use crate::layout::{STREAM_STATE_OFF, StreamStateLine};
 use crate::map::{Mapping, Word};
 
 /// The state line of a mapped stream segment.
@@ -19,6 +19,8 @@ pub(crate) struct StateWords<Access> {
 impl<Access> StateWords<Access> {
     /// The words of `stream`; `None` when the segment ends before them.
     pub(crate) fn new(stream: &Mapping<Access>) -> Option<Self> {
+        // All of the line, also what is reserved in it (§2).
+        stream.bytes(STREAM_STATE_OFF, size_of::<StreamStateLine>() as u64)?;
         Some(Self {
             state: stream.word32(STREAM_STATE_OFF)?,
             timeline: stream.word32(STREAM_STATE_OFF + 4)?,

@@ -1,7 +1,7 @@
 //! The places of a session's slots: the tail that the producer shows, and the head that this reader writes.
 
 use crate::cursor::{AtomicU32, AtomicU64};
-use crate::layout::{HeaderError, SegmentHeader, low};
+use crate::layout::{CURSOR_HEAD_LEN, HeaderError, SESSION_HEAD_LEN, SegmentHeader, low};
 use crate::map::{Mapping, ReadOnly, ReadWrite, Word};
 
 /// Offset of `slots` in a session.
@@ -29,6 +29,9 @@ impl Slots {
         let head = session.bytes(SLOTS_OFF, 8).and_then(|bytes| bytes.read_words::<1>(0));
         let [line] = head.ok_or(HeaderError::Table)?;
         let count = low(line);
+        if session.bytes(0, SESSION_HEAD_LEN).is_none() || cursor.bytes(0, CURSOR_HEAD_LEN).is_none() {
+            return Err(HeaderError::Table);
+        }
         if !holds(&tails, count, 4) || !holds(&heads, count, 8) {
             return Err(HeaderError::Table);
         }

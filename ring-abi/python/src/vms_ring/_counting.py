@@ -9,6 +9,7 @@ from typing import Optional
 
 from ._values import Counts
 
+SEQ_MAX = 2**64 - 1
 ACCEPTED, REJECTED, SKIPPED = "accepted", "rejected", "skipped"
 
 
@@ -18,8 +19,9 @@ class Counting:
     __slots__ = ("first_seq", "last_seq", "accepted", "rejected", "skipped", "lost", "filtered", "_ring_filtered")
 
     def __init__(self, resumed_after: Optional[int] = None) -> None:
-        self.first_seq = 0 if resumed_after is None else resumed_after + 1
-        self.last_seq = 0 if resumed_after is None else resumed_after
+        # No unit has the highest number; who asks for what is behind it gets nothing.
+        self.last_seq = min(resumed_after or 0, SEQ_MAX - 1)
+        self.first_seq = 0 if resumed_after is None else self.last_seq + 1
         self.accepted = self.rejected = self.skipped = self.lost = self.filtered = 0
         self._ring_filtered = 0
 

@@ -19,6 +19,7 @@ from ._layout import Attach, AttachedFlag, Attached, Filter, Refusal, Refused
 from ._memory import require_supported
 from ._segments import SEALS_READ_ONLY
 
+SEALS = {"seal": 0x1, "shrink": 0x2, "grow": 0x4, "future_write": 0x10}
 F_ADD_SEALS = 1033
 ALLOW_SEALING = getattr(os, "MFD_ALLOW_SEALING", 2)
 Line = Dict[str, object]
@@ -35,7 +36,7 @@ class Script:
         self._sizes: Dict[str, int] = {}
         self._files: Dict[str, int] = {}
         self._maps: Dict[str, mmap.mmap] = {}
-        self._unsealed: List[str] = []
+        self._missing_seals: Dict[str, int] = {}
         self._resumed_after: Optional[int] = None
         self._everything = False
         self._attachment: Optional[Attachment] = None
@@ -58,7 +59,8 @@ class Script:
         if command in ("size", "unsealed"):
             self._sizes[arguments[0]] = int(arguments[1])
             if command == "unsealed":
-                self._unsealed.append(arguments[0])
+                missing = SEALS[arguments[2]] if len(arguments) > 2 else SEALS_READ_ONLY
+                self._missing_seals[arguments[0]] = missing
         elif command == "at":
             self._write(arguments[0], int(arguments[1], 16), bytes.fromhex("".join(arguments[2:])))
         elif command == "attach":
@@ -96,8 +98,7 @@ class Script:
             os.ftruncate(fd, size)
             if size:
                 self._maps[segment] = mmap.mmap(fd, size)
-            if segment not in self._unsealed:
-                fcntl.fcntl(fd, F_ADD_SEALS, SEALS_READ_ONLY)
+            fcntl.fcntl(fd, F_ADD_SEALS, SEALS_READ_ONLY & ~self._missing_seals.get(segment, 0))
         return self._files[segment]
 
     def _take(self) -> Iterator[Line]:

@@ -14,6 +14,8 @@ pub(super) fn all() -> Vec<Vector> {
         reclaimed(false),
         reclaimed(true),
         reclaim_pos_at_the_unit(),
+        reclaim_pos_far_up(),
+        resumed_behind_the_last(),
         ring_full(),
         loss(false),
         loss(true),
@@ -82,6 +84,34 @@ fn reclaim_pos_at_the_unit() -> Vector {
     w.finish(
         "reclaim_pos",
         "reclaim_pos at a unit's position and one above; a rejection before the first unit is not counted.",
+    )
+}
+
+fn reclaim_pos_far_up() -> Vector {
+    let mut w = World::with_reader();
+    w.videos("KK..");
+    w.comment(
+        "unit 1 stands above 4 GiB, the others above 8 GiB, and all below 8 GiB may have been written over",
+    );
+    for (seq, above) in [(1, 1 << 32), (2, 2 << 32), (3, 2 << 32), (4, 2 << 32)] {
+        let sent = w.sent.get_mut(&seq).unwrap();
+        sent.descriptor.pos += above;
+        let pos = sent.descriptor.pos;
+        w.patch_record(seq - 1, field!(pos), &pos.to_le_bytes());
+    }
+    w.patch(Segment::Stream, track_off(0, 64), &(2u64 << 32).to_le_bytes());
+    w.take("2 3 4 | 2..4 3+0+0+0+0");
+    w.finish("reclaim_pos_far_up", "Positions are 64 bits: those above 4 GiB.")
+}
+
+fn resumed_behind_the_last() -> Vector {
+    let mut w = World::with_reader();
+    w.script.line("attach resumed_after=18446744073709551615");
+    w.videos("K.");
+    w.take("| 18446744073709551615..18446744073709551614 0+0+0+0+0");
+    w.finish(
+        "resumed_top",
+        "Resumed behind the highest number there is: nothing can come, nothing is counted.",
     )
 }
 

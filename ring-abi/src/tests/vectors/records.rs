@@ -3,8 +3,10 @@
 use super::counting::renumber;
 use super::events::crc32;
 use super::script::Segment;
-use super::world::{ARENA, Vector, World, field};
-use crate::layout::NALS_PER_UNIT_MAX;
+use super::world::{ARENA, Vector, World, archive, field};
+use crate::join::From;
+use crate::layout::{NALS_PER_UNIT_MAX, UNIT_LEN_MAX};
+use crate::producer::TrackSpec;
 
 /// Where the only track's arena begins.
 const ARENA_OFF: usize = 4096 + 8 * 4096;
@@ -21,6 +23,8 @@ pub(super) fn all() -> Vec<Vector> {
     let mut all: Vec<Vector> = cases().into_iter().map(rejected).collect();
     all.extend([
         at_the_laps_end(),
+        at_the_limit(),
+        unit_len_max(),
         track_out_of_range(),
         track_out_of_range_after_loss(),
         rejected_everything(),
@@ -51,6 +55,10 @@ fn cases() -> Vec<Case> {
     let end = ARENA - 64;
     vec![
         Case { fields: vec![pos(520)], ..case("pos", "A position that is no multiple of 64.", &[]) },
+        Case {
+            fields: vec![pos(u64::from(FREE) + 32)],
+            ..case("pos_half", "A position that is half a multiple of 64.", &[])
+        },
         case("len", "A length of 2³² − 1.", &[(len, u32::MAX)]),
         case("len_limit", "One byte more than a quarter of the arena.", &[(len, 16_385), (nal_count, 0)]),
         Case {
@@ -128,14 +136,40 @@ fn apply(w: &mut World, case: &Case) {
 fn at_the_laps_end() -> Vector {
     let mut w = five();
     w.comment("unit 3 ends where its lap does: 64 bytes of 0 without an index");
-    w.patch_record(2, field!(pos), &(ARENA - 64).to_le_bytes());
-    w.patch_record(2, field!(len), &[64, 0, 0, 0]);
-    w.patch_record(2, field!(nal_count), &[0; 4]);
-    let sent = w.sent.get_mut(&3).unwrap();
-    (sent.descriptor.pos, sent.descriptor.len, sent.descriptor.nal_count) = (ARENA - 64, 64, 0);
-    (sent.nal_ends, sent.crc32) = (Vec::new(), crc32(&[0; 64]));
+    zeros(&mut w, 3, ARENA - 64, 64);
     w.take("1 2 3 4 5 | 1..5 5+0+0+0+0");
     w.finish("record_lap_full", "A payload that ends with its lap is sound.")
+}
+
+/// Unit `seq`, pushed as record `seq - 1`, is `len` bytes of 0 at `pos`, without an index.
+fn zeros(w: &mut World, seq: u64, pos: u64, len: u32) {
+    w.patch_record(seq - 1, field!(pos), &pos.to_le_bytes());
+    w.patch_record(seq - 1, field!(len), &len.to_le_bytes());
+    w.patch_record(seq - 1, field!(nal_count), &[0; 4]);
+    let sent = w.sent.get_mut(&seq).unwrap();
+    (sent.descriptor.pos, sent.descriptor.len, sent.descriptor.nal_count) = (pos, len, 0);
+    (sent.nal_ends, sent.crc32) = (Vec::new(), crc32(&vec![0; usize::try_from(len).unwrap()]));
+}
+
+fn at_the_limit() -> Vector {
+    let mut w = five();
+    w.comment("unit 3 is a quarter of the arena, and ends with it");
+    zeros(&mut w, 3, ARENA - ARENA / 4, 16_384);
+    w.take("1 2 3 4 5 | 1..5 5+0+0+0+0");
+    w.finish("record_limit_full", "A quarter of the arena is not too long.")
+}
+
+fn unit_len_max() -> Vector {
+    const FREE: u64 = 8 << 20;
+    let mut w = World::new(&[TrackSpec::video(32 << 20)]);
+    w.attach(&archive(From::Live));
+    w.videos("K.K");
+    let max = u32::try_from(UNIT_LEN_MAX).unwrap();
+    w.comment("unit 2 has one byte more than any unit may have, though less than a quarter of the arena; unit 3 all it may");
+    zeros(&mut w, 2, FREE, max + 1);
+    zeros(&mut w, 3, FREE, max);
+    w.take("1 3 | 1..3 2+1+0+0+0");
+    w.finish("record_unit_len_max", "UNIT_LEN_MAX bytes, and one more, in a large arena.")
 }
 
 fn track_out_of_range() -> Vector {

@@ -1,5 +1,6 @@
 //! Segments that a reader must not open: each breaks one rule, but for those that show the order of the rules.
 
+use super::script::Seals::{self, AllBut};
 use super::script::Segment::{self, Ring, Stream};
 use super::world::{Vector, World, track_off};
 
@@ -50,9 +51,9 @@ fn refused(mut w: World, segment: Segment, why: &str, name: &str, about: &str) -
 
 /// What is wrong with the files, whatever they hold.
 fn files() -> Vec<Vector> {
-    let unsealed = |segment, name, about| {
+    let sealed = |segment, seals, name, about| {
         let mut w = world();
-        w.unsealed(segment);
+        w.seal(segment, seals);
         refused(w, segment, "seals", name, about)
     };
     let cut = |segment: Segment, len, why, name, about| {
@@ -63,11 +64,27 @@ fn files() -> Vec<Vector> {
         refused(w, segment, why, name, about)
     };
     let mut both = world();
-    both.unsealed(Ring);
+    both.seal(Ring, Seals::None);
     both.patch(Stream, 72, &u64::MAX.to_le_bytes());
     vec![
-        unsealed(Stream, "stream_unsealed", "The stream's file lacks its seals."),
-        unsealed(Ring, "ring_unsealed", "The ring's file lacks its seals."),
+        sealed(Stream, Seals::None, "stream_unsealed", "The stream's file lacks its seals."),
+        sealed(Ring, Seals::None, "ring_unsealed", "The ring's file lacks its seals."),
+        sealed(
+            Stream,
+            AllBut("shrink"),
+            "stream_may_shrink",
+            "The stream's file may shrink: an access could fault.",
+        ),
+        sealed(Stream, AllBut("grow"), "stream_may_grow", "The stream's file may grow."),
+        sealed(
+            Stream,
+            AllBut("future_write"),
+            "stream_may_be_written",
+            "Others may write to the stream's file.",
+        ),
+        sealed(Stream, AllBut("seal"), "stream_may_be_sealed", "Others may add seals to the stream's file."),
+        sealed(Ring, AllBut("shrink"), "ring_may_shrink", "The ring's file may shrink."),
+        sealed(Ring, AllBut("future_write"), "ring_may_be_written", "Others may write to the ring's file."),
         cut(Stream, 63, "magic", "stream_short", "The stream's file ends within the header."),
         cut(Ring, 63, "magic", "ring_short", "The ring's file ends within the header."),
         cut(Ring, 0, "magic", "ring_empty", "The ring's file is empty."),
@@ -95,6 +112,28 @@ fn case(
 
 fn headers() -> Vec<Case> {
     vec![
+        Case {
+            patches: vec![(16, le(255).to_vec()), (48, vec![64, 0, 0, 0]), (64, vec![0; 4])],
+            ..case(
+                "size_below_state",
+                Stream,
+                "table",
+                "A stream without tracks that ends within its state line.",
+                0,
+                &[],
+            )
+        },
+        Case {
+            patches: vec![(16, le(255).to_vec()), (48, vec![64, 0, 0, 0]), (64, vec![1, 0, 0, 0])],
+            ..case(
+                "size_below_end",
+                Ring,
+                "table",
+                "A ring of one record that ends within what says how it ended.",
+                0,
+                &[],
+            )
+        },
         case("stream_magic", Stream, "magic", "A wrong magic number.", 6, b"H"),
         case("ring_magic", Ring, "magic", "A magic number without its last 0.", 7, &[1]),
         case("stream_major", Stream, "major", "Major version 2.", 8, &[2]),

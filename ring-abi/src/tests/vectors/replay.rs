@@ -16,6 +16,10 @@ use crate::segment::{OpenError, open_cursor};
 /// Records taken in one `take`: more than any vector has, so that a reader that runs away is a failure, not a hang.
 const RECORDS_MAX: usize = 100_000;
 
+/// Seals of what a reader only reads (§2).
+const SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE).union(SealFlags::SEAL);
+
 /// The events of each `take` and `message` of a script, in order.
 pub(super) fn replay(script: &str) -> Vec<Vec<Event>> {
     let mut replay = Replay {
@@ -52,8 +56,13 @@ impl Replay {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             [] => {}
-            ["size", segment, bytes] => self.files[index(segment)] = Some(File::create(bytes, true)),
-            ["unsealed", segment, bytes] => self.files[index(segment)] = Some(File::create(bytes, false)),
+            ["size", segment, bytes] => self.files[index(segment)] = Some(File::create(bytes, SEALS)),
+            ["unsealed", segment, bytes] => {
+                self.files[index(segment)] = Some(File::create(bytes, SealFlags::empty()));
+            }
+            ["unsealed", segment, bytes, seal] => {
+                self.files[index(segment)] = Some(File::create(bytes, SEALS.difference(named_seal(seal))));
+            }
             ["at", segment, offset, hex] => {
                 let offset = u64::from_str_radix(offset, 16).unwrap();
                 let file = self.files[index(segment)].as_ref().unwrap();
@@ -165,15 +174,12 @@ fn why(error: &OpenError) -> &'static str {
 }
 
 impl File {
-    fn create(bytes: &str, sealed: bool) -> Self {
+    fn create(bytes: &str, seals: SealFlags) -> Self {
         let size: u64 = bytes.parse().unwrap();
         let fd = memfd_create("vector", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&fd, size).unwrap();
         let map = (size > 0).then(|| Mapping::read_write(&fd, usize::try_from(size).unwrap()).unwrap());
-        if sealed {
-            let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE | SealFlags::SEAL;
-            fcntl_add_seals(&fd, seals).unwrap();
-        }
+        fcntl_add_seals(&fd, seals).unwrap();
         Self { fd, map }
     }
 
@@ -181,6 +187,16 @@ impl File {
         let map = self.map.as_ref().unwrap();
         let all = map.bytes(0, map.len()).unwrap();
         assert!(all.write(offset, bytes), "outside of the file: {offset:x}");
+    }
+}
+
+fn named_seal(name: &str) -> SealFlags {
+    match name {
+        "shrink" => SealFlags::SHRINK,
+        "grow" => SealFlags::GROW,
+        "future_write" => SealFlags::FUTURE_WRITE,
+        "seal" => SealFlags::SEAL,
+        _ => panic!("no seal: {name}"),
     }
 }
 

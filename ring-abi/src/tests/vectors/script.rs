@@ -9,6 +9,15 @@ pub(super) enum Segment {
     Ring,
 }
 
+/// The seals that a segment's file has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Seals {
+    All,
+    None,
+    /// All but the one of this name.
+    AllBut(&'static str),
+}
+
 /// Bytes of a line at most.
 const RUN_MAX: usize = 32;
 /// As many bytes that have not changed do not end a run.
@@ -25,9 +34,14 @@ pub(super) struct Script {
 
 impl Script {
     /// A segment's file, before anything is said of its bytes.
-    pub(super) fn size(&mut self, segment: Segment, bytes: usize, sealed: bool) {
-        let word = if sealed { "size" } else { "unsealed" };
-        writeln!(self.head, "{word} {} {bytes}", segment.name()).unwrap();
+    pub(super) fn size(&mut self, segment: Segment, bytes: usize, seals: Seals) {
+        let name = segment.name();
+        match seals {
+            Seals::All => writeln!(self.head, "size {name} {bytes}"),
+            Seals::None => writeln!(self.head, "unsealed {name} {bytes}"),
+            Seals::AllBut(seal) => writeln!(self.head, "unsealed {name} {bytes} {seal}"),
+        }
+        .unwrap();
     }
 
     pub(super) fn comment(&mut self, text: &str) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::events::{Event, crc32, end_reason, ring_state};
 use super::replay::replay;
-use super::script::{Script, Segment};
+use super::script::{Script, Seals, Segment};
 use crate::cursor::{Ordering, Store};
 use crate::join::{From, Join};
 use crate::layout::{
@@ -62,7 +62,7 @@ pub(super) struct World {
     /// What a `take` must say of the stream; `None`: what the producer does.
     pub(super) status: Option<(StreamState, u32, u64)>,
     shape: Shape,
-    sealed: [bool; 2],
+    seals: [Seals; 2],
     /// Bytes of the files when not what the segments have.
     pub(super) file_len: [Option<usize>; 2],
     tracks: Vec<TrackModel>,
@@ -121,7 +121,7 @@ impl World {
             sent: BTreeMap::new(),
             status: None,
             shape,
-            sealed: [true; 2],
+            seals: [Seals::All; 2],
             file_len: [None; 2],
             tracks: tracks.iter().map(model).collect(),
             cursor: open_cursor(&cursor).unwrap().0,
@@ -153,8 +153,8 @@ impl World {
         (0..SLOTS).any(|n| ring.read_words::<1>(record_off(n) as u64) == Some([seq]))
     }
 
-    pub(super) fn unsealed(&mut self, segment: Segment) {
-        self.sealed[segment as usize] = false;
+    pub(super) fn seal(&mut self, segment: Segment, seals: Seals) {
+        self.seals[segment as usize] = seals;
     }
 
     pub(super) fn comment(&mut self, text: &str) {
@@ -362,7 +362,7 @@ impl World {
     pub(super) fn finish(mut self, name: &str, about: &str) -> Vector {
         for segment in [Segment::Stream, Segment::Ring] {
             let len = self.snapshot(segment).unwrap().len();
-            self.script.size(segment, len, self.sealed[segment as usize]);
+            self.script.size(segment, len, self.seals[segment as usize]);
         }
         let script = self.script.text(about);
         let takes = replay(&script);
