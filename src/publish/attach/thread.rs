@@ -278,7 +278,14 @@ impl<F: FnMut(Request)> Server<F> {
 
     /// Who connects, if that is somebody who may.
     fn known_peer(&mut self, socket: &OwnedFd) -> Option<(Peer, Pid)> {
-        let credentials = socket_peercred(socket).ok()?;
+        let Ok(credentials) = socket_peercred(socket) else {
+            if self.complaints.take(self.around.now).is_ok() {
+                tracing::warn!(
+                    "a reader was turned away: its process is in a PID namespace that is not seen from here"
+                );
+            }
+            return None;
+        };
         let is_owner = credentials.uid == geteuid() || credentials.uid == Uid::ROOT;
         let peer = Peer { uid: credentials.uid.as_raw(), gid: credentials.gid.as_raw(), is_owner };
         if !self.guests.allows(peer) {

@@ -263,6 +263,8 @@ fn unknown() -> Vector {
         p.bad("its head alone", "unknown", &bytes);
         bytes[4] = 17;
         p.bad("cut short", "short", &bytes);
+        bytes[4] = 15;
+        p.bad("a length below that of a head", "short", &bytes);
     }
     p.finish("messages_unknown", "Types that this version does not know.")
 }
