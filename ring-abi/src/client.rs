@@ -19,6 +19,9 @@ use crate::socket::{receive, send};
 /// What a system call's time-out may be: none is 0, which means for ever, and none is more than the kernel counts.
 const TIMEOUT_RANGE: (Duration, Duration) = (Duration::from_micros(1), Duration::from_secs(u32::MAX as u64));
 
+/// Packets that are received in one go: a producer that sends without end does not hold the caller.
+const PACKETS_MAX: u32 = 1024;
+
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -95,7 +98,7 @@ impl Client {
             if error.kind() == io::ErrorKind::WouldBlock { RequestError::Timeout } else { gone(error) }
         })?;
         // Each answer is at most one packet; a producer that sends others without end is cut off by the count.
-        for _ in 0..1024 {
+        for _ in 0..PACKETS_MAX {
             self.wait_readable(deadline)?;
             let (answer, fds) = match self.receive() {
                 Ok(Some((answer, id, fds))) if id == request => (answer, fds),
@@ -128,7 +131,7 @@ impl Client {
 
     /// Reads what came unasked; false when the producer has gone.
     pub(crate) fn is_alive(&mut self) -> bool {
-        loop {
+        for _ in 0..PACKETS_MAX {
             match self.receive() {
                 Ok(Some((Message::Bye { .. }, ..))) | Err(RequestError::Gone) => return false,
                 Ok(Some((other, ..))) => self.pass_over(&other),
@@ -137,6 +140,8 @@ impl Client {
                 Err(RequestError::Refused { .. } | RequestError::Timeout) => return true,
             }
         }
+        // Who talks without end is alive.
+        true
     }
 
     fn next_request(&mut self) -> u32 {

@@ -13,6 +13,7 @@ from unittest import mock
 import vms_ring
 from vms_ring import ProtocolError, Refusal, Refused, SegmentError, Session
 from vms_ring import _layout as layout
+from vms_ring._attachment import DROPPED, Dropped
 from vms_ring._handshake import decode
 
 from .producer import KEY, Producer, Segment, message, send
@@ -165,6 +166,21 @@ class Hostile(unittest.TestCase):
                 self.answering("attached", lambda packet, fds, put=put: (packet[:16] + put + packet[20:], fds))
                 with self.assertRaises(error):
                     session.attach("cam")
+
+    def test_records_that_are_never_for_the_caller(self) -> None:
+        with Session(self.producer.path) as session:
+            stream = session.attach("cam")
+            taken = 0
+
+            def take() -> Dropped:
+                nonlocal taken
+                taken += 1
+                self.assertLess(taken, 1_000_000)
+                return DROPPED
+
+            with mock.patch.object(stream._attachment, "take", take):
+                self.assertIsNone(session.next(timeout=0.01))
+            self.assertGreater(taken, 1_000)
 
     def test_the_tables_of_a_session(self) -> None:
         def swap(packet: bytes, fds: List[int]) -> Answer:

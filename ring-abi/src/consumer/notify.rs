@@ -4,7 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+
+/// More than fit into the socket: a producer that sends without end does not hold the caller. What is left keeps it readable.
+const WAKES_MAX: u32 = 4096;
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +45,41 @@ impl NotifyEnd {
     pub(super) fn drain(&self) -> Woken {
         let mut woken = Woken::Not;
         let mut bytes = [0u8; 8];
-        loop {
+        for _ in 0..WAKES_MAX {
             match recv(&self.socket, &mut bytes, RecvFlags::DONTWAIT) {
                 Ok((1.., _)) => woken = Woken::Bell,
-                Ok((0, _)) => return Woken::Gone,
-                Err(_) => return woken,
+                Err(Errno::AGAIN | Errno::INTR) => return woken,
+                // Also what is no socket: it would be readable for ever, and never empty.
+                Ok((0, _)) | Err(_) => return Woken::Gone,
             }
         }
+        woken
     }
 }
 
 impl AsFd for NotifyEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use rustix::fs::{MemfdFlags, memfd_create};
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+
+    #[test]
+    fn what_is_no_notify_socket_ends_the_wait_for_good() {
+        let file = NotifyEnd::new(memfd_create("file", MemfdFlags::CLOEXEC).unwrap());
+        assert_eq!(file.wait(Duration::from_secs(10)), Woken::Gone);
+        let (theirs, ours) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let ours = NotifyEnd::new(ours);
+        assert_eq!(ours.drain(), Woken::Not);
+        send(&theirs, &[1], SendFlags::NOSIGNAL).unwrap();
+        assert_eq!((ours.drain(), ours.drain()), (Woken::Bell, Woken::Not));
+        drop(theirs);
+        assert_eq!(ours.drain(), Woken::Gone);
     }
 }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ._asyncio import Waiter
 
 T = TypeVar("T")
+RECORDS_PER_LOOK = 1024
+"""No ring of ours holds more: a producer whose records are never for the caller does not hold it."""
 
 
 class Session:
@@ -270,8 +272,13 @@ class Session:
 
     def _take(self, stream: Stream) -> Optional[Event]:
         taken = stream._attachment.take()
-        while taken is DROPPED:
+        for _ in range(RECORDS_PER_LOOK):
+            if taken is not DROPPED:
+                break
             taken = stream._attachment.take()
+        if taken is DROPPED:
+            # What comes while records are passed over is followed by a bell.
+            return None
         if isinstance(taken, TakenUnit):
             return Unit(stream, *taken)
         stream._look = False
