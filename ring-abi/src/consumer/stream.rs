@@ -169,7 +169,7 @@ impl Attachment {
     /// attachment.
     pub(crate) fn follow(&mut self, old: &Self) {
         self.counting = old.counting.in_next_ring();
-        self.filtered_before = old.filtered_before + old.final_filtered();
+        self.filtered_before = old.filtered_before.saturating_add(old.final_filtered());
         self.awaits_key |= old.awaits_key;
         for (track, before) in self.tracks.iter_mut().zip(&old.tracks) {
             track.config.clone_from(&before.config);

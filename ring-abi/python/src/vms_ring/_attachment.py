@@ -59,6 +59,7 @@ class Dropped:
     """A record that was not for the caller; there may be more."""
 
 
+COUNT_MAX = 2**64 - 1
 DROPPED = Dropped()
 Taken = Union[TakenUnit, TakenEnd, Dropped, None]
 
@@ -195,7 +196,7 @@ class Attachment:
         if found is not None:
             track.config = found
         if self._filtered_before:
-            d = d._replace(filtered=d.filtered + self._filtered_before)
+            d = d._replace(filtered=min(d.filtered + self._filtered_before, COUNT_MAX))
         config = track.config if d.config_id and track.config.id == d.config_id else None
         return TakenUnit(d, payload, ends, lost, config, found is not None)
 
@@ -241,7 +242,7 @@ class Attachment:
         """Goes on where `old` ended, whose stream was rotated into this one's segment."""
         self.counting = old.counting
         self.counting.next_ring()
-        self._filtered_before = old._filtered_before + end.final_filtered
+        self._filtered_before = min(old._filtered_before + end.final_filtered, COUNT_MAX)
         # Who waited for a keyframe when the old ring ended still does.
         self.waits_for_key = self.waits_for_key or old.waits_for_key
         for track, before in zip(self._tracks, old._tracks):
