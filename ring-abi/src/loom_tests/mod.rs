@@ -12,6 +12,7 @@
 
 mod bell;
 mod configs;
+mod leases;
 mod moves;
 mod publish;
 mod rings;

@@ -4,6 +4,7 @@
 mod answers;
 mod hostile;
 mod lapping;
+mod leases;
 mod moves;
 mod oracle;
 mod path;
