@@ -11,6 +11,7 @@ mod path;
 mod processes;
 mod rotation;
 mod seals;
+mod slots;
 pub(crate) mod steps;
 mod vectors;
 
