@@ -30,7 +30,7 @@ enum vms_ring_segment_kind {
     VMS_RING_SEGMENT_KIND_STREAM = 1, /* state, tracks, configurations and arenas of one stream */
     VMS_RING_SEGMENT_KIND_DESCRIPTOR_RING = 3, /* records for one reader of one stream */
     VMS_RING_SEGMENT_KIND_FRAME_POOL = 5, /* reserved for raw frames */
-    VMS_RING_SEGMENT_KIND_RELEASE_RING = 6, /* reserved for raw frames */
+    VMS_RING_SEGMENT_KIND_RELEASE_RING = 6, /* what R gives back of the frames it was lent (§15) */
     VMS_RING_SEGMENT_KIND_SESSION = 7, /* bell and tails of one connection */
     VMS_RING_SEGMENT_KIND_SESSION_CURSOR = 8 /* what R writes */
 };
@@ -53,7 +53,7 @@ enum vms_ring_end_reason {
     VMS_RING_END_REASON_NONE = 0, /* the ring has not ended */
     VMS_RING_END_REASON_STREAM_CLOSED = 1, /* the stream was torn down */
     VMS_RING_END_REASON_DETACHED = 2, /* R asked for it */
-    VMS_RING_END_REASON_BAD_CURSOR = 3, /* R's head was outside of what P had pushed, or moved back */
+    VMS_RING_END_REASON_BAD_CURSOR = 3, /* R's head was outside of what P had pushed, or moved back; or R gave back a frame that it did not hold */
     VMS_RING_END_REASON_QUOTA = 4, /* R's user holds too much memory of streams that have ended (reserved) */
     VMS_RING_END_REASON_REVOKED = 5 /* somebody's access to the stream was withdrawn: why it moved, not a word about this reader */
 };
@@ -302,6 +302,27 @@ struct vms_ring_cursor_head {
 };
 VMS_RING_ASSERT(sizeof(struct vms_ring_cursor_head) == 256, "cursor_head");
 VMS_RING_ASSERT(offsetof(struct vms_ring_cursor_head, parked) == 128, "cursor_head.parked");
+
+/* 256 bytes. */
+struct vms_ring_release_head {
+    uint8_t reserved0[64];
+    uint32_t capacity; /* entries that follow at header_len, rec_size apart: a power of two, at least R's budget */
+    uint8_t reserved1[60];
+    uint64_t tail; /* entries below it are complete; entry n stands at header_len + (n mod capacity) × rec_size */
+    uint8_t reserved2[120];
+};
+VMS_RING_ASSERT(sizeof(struct vms_ring_release_head) == 256, "release_head");
+VMS_RING_ASSERT(offsetof(struct vms_ring_release_head, capacity) == 64, "release_head.capacity");
+VMS_RING_ASSERT(offsetof(struct vms_ring_release_head, tail) == 128, "release_head.tail");
+
+/* 8 bytes. */
+struct vms_ring_lease {
+    uint32_t slot; /* slot of the pool */
+    uint32_t generation; /* number of the frame: from 1, +1 a published frame of P, whatever its pool */
+};
+VMS_RING_ASSERT(sizeof(struct vms_ring_lease) == 8, "lease");
+VMS_RING_ASSERT(offsetof(struct vms_ring_lease, slot) == 0, "lease.slot");
+VMS_RING_ASSERT(offsetof(struct vms_ring_lease, generation) == 4, "lease.generation");
 
 /* 128 bytes. */
 struct vms_ring_record {

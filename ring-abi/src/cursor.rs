@@ -1,6 +1,6 @@
 //! The steps of the protocol on shared words: what is stored and loaded, in which order, with which fence.
 //!
-//! Each function is one step of `SPEC.md` §2.4, §4 and §6 to §8. The words are reached through [`Load`], [`Store`] and [`Add`], so
+//! Each function is one step of `SPEC.md` §2.4, §4, §6 to §8 and §15. The words are reached through [`Load`], [`Store`] and [`Add`], so
 //! that the model checker runs these very functions on its own atomics (`loom_tests`).
 
 #[cfg(not(loom))]
@@ -88,6 +88,23 @@ pub(crate) fn publish_head(word: &impl Store<u64>, head: u64) {
 /// Producer: what the reader says it has read. A claim, to be checked by the caller.
 pub(crate) fn observe_head(word: &impl Load<u64>) -> u64 {
     word.load(Ordering::Acquire)
+}
+
+/// Reader: gives a frame back by entry number `tail - 1` of its release ring; its loads of the frame are over.
+pub(crate) fn publish_release(entry: &impl Store<u64>, tail_word: &impl Store<u64>, release: u64, tail: u64) {
+    entry.store(release, Ordering::Relaxed);
+    tail_word.store(tail, Ordering::Release);
+}
+
+/// Producer: how many frames the reader says it has given back. A claim, to be checked by the caller; the frames' next bytes are
+/// written behind it.
+pub(crate) fn observe_releases(tail_word: &impl Load<u64>) -> u64 {
+    tail_word.load(Ordering::Acquire)
+}
+
+/// Producer, below what [`observe_releases`] gave: which frame. A claim as well.
+pub(crate) fn observe_release(entry: &impl Load<u64>) -> u64 {
+    entry.load(Ordering::Relaxed)
 }
 
 /// Producer, at the end of a turn that touched the session: rings, and says whether the reader must be woken.

@@ -22,12 +22,14 @@
 //! | [`producer`] | writing a stream, feeding readers, sessions |
 //! | [`server`] | the producer's side of the handshake, without a socket |
 //! | [`consumer`] | reading many streams through one session |
+//! | [`lease`] | frames that are lent: the pool's slots, and how readers give them back |
 //! | `cursor` | the protocol's steps on shared words, model-checked |
 //! | `map` | UNSAFE: mapped memory behind atomic words and opaque copies |
 //! | `state_words` | the words of a stream's state, for either side |
 //! | `segment`, `socket`, `client` | memfds and seals; messages with descriptors; connecting |
 
 pub mod layout;
+pub mod lease;
 pub mod position;
 
 mod cursor;

@@ -89,14 +89,25 @@ pub(crate) fn open_read_only(
     Ok((map.shortened(header.size), header))
 }
 
-/// Opens the segment that this reader writes.
+/// Opens the session cursor, which this reader writes.
 ///
 /// # Errors
 /// [`OpenError`] unless seals, size and header are as they must be.
 pub(crate) fn open_cursor(fd: &OwnedFd) -> Result<(Mapping<ReadWrite>, SegmentHeader), OpenError> {
+    open_read_write(fd, SegmentKind::SessionCursor)
+}
+
+/// Opens a segment that came from the producer and that this reader writes.
+///
+/// # Errors
+/// [`OpenError`] unless seals, size and header are as they must be.
+pub(crate) fn open_read_write(
+    fd: &OwnedFd,
+    kind: SegmentKind,
+) -> Result<(Mapping<ReadWrite>, SegmentHeader), OpenError> {
     let len = checked_len(fd, SEALS_CURSOR)?;
     let map = Mapping::read_write(fd, len)?;
-    let header = read_header(&map, SegmentKind::SessionCursor)?;
+    let header = read_header(&map, kind)?;
     Ok((map.shortened(header.size), header))
 }
 

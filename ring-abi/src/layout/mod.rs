@@ -5,11 +5,13 @@
 //! moved one by one through `map`.
 
 mod descriptor;
+mod lease;
 mod segments;
 #[rustfmt::skip]
 mod table;
 
 pub use descriptor::{DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, Flags, RECORD_ACCESS_UNIT, RECORD_DATA};
+pub use lease::{Lease, RELEASE_HEAD_LEN, ReleaseHead};
 pub use segments::{
     CURSOR_HEAD_LEN, ConfigHeader, CursorHead, HeaderError, RING_HEAD_LEN, RingHead, SESSION_HEAD_LEN,
     STREAM_DIRECTORY_OFF, STREAM_STATE_OFF, STREAM_TRACKS_OFF, SegmentHeader, SessionHead, StreamDirectory,
@@ -66,7 +68,7 @@ pub enum SegmentKind {
     DescriptorRing = 3,
     /// Raw frames (reserved).
     FramePool = 5,
-    /// Frames given back (reserved).
+    /// Frames that one reader gives back.
     ReleaseRing = 6,
     /// Bell and tails of one session.
     Session = 7,
@@ -136,7 +138,7 @@ pub enum EndReason {
     StreamClosed = 1,
     /// The reader detached.
     Detached = 2,
-    /// The reader's head was outside of what had been pushed, or moved back.
+    /// The reader's head was outside of what had been pushed, or moved back; or it gave back a frame that it did not hold.
     BadCursor = 3,
     /// A memory quota was exceeded (reserved).
     Quota = 4,

@@ -85,6 +85,14 @@ const _: () = {
     assert!(size_of::<CursorHead>() == 256);
     assert!(offset_of!(CursorHead, parked) == 128);
 
+    assert!(size_of::<ReleaseHead>() == 256);
+    assert!(offset_of!(ReleaseHead, capacity) == 64);
+    assert!(offset_of!(ReleaseHead, tail) == 128);
+
+    assert!(size_of::<Lease>() == 8);
+    assert!(offset_of!(Lease, slot) == 0);
+    assert!(offset_of!(Lease, generation) == 4);
+
     assert!(size_of::<Descriptor>() == 128);
     assert!(offset_of!(Descriptor, seq) == 0);
     assert!(offset_of!(Descriptor, pos) == 8);

@@ -1,5 +1,6 @@
 //! A descriptor ring: a record stays until it is given back; an end is seen with all that came before it (SPEC.md §6, §7).
 
+use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
@@ -11,6 +12,8 @@ enum Broken {
     Nothing,
     HeadBeforeCopy,
     RoomNotChecked,
+    HeadStoredRelaxed,
+    HeadLoadedRelaxed,
     FinalSeqAfterState,
     StateStoredRelaxed,
     StateLoadedRelaxed,
@@ -52,6 +55,36 @@ fn two_records(broken: Broken) {
             }
             assert_eq!(ring.record.load(Ordering::Relaxed), 1, "a record changed before it was given back");
             cursor::publish_head(&ring.head, 1);
+        }
+        producer.join().unwrap();
+    });
+}
+
+/// The same two records, in plain memory: loom reports who writes it without being ordered behind all that read it. This shows what
+/// the values of atomic words cannot (see the head of `loom_tests`): a copy that is still under way when the producer sees the head.
+fn two_records_in_plain_memory(broken: Broken) {
+    loom::model(move || {
+        let ring = ring();
+        let place = Arc::new(UnsafeCell::new(()));
+        let (theirs, their_place) = (Arc::clone(&ring), Arc::clone(&place));
+        let producer = thread::spawn(move || {
+            their_place.with_mut(|_| ());
+            cursor::publish_tail(&theirs.tail, 1);
+            let head = match broken {
+                HeadLoadedRelaxed => theirs.head.load(Ordering::Relaxed),
+                _ => cursor::observe_head(&theirs.head),
+            };
+            if head == 1 {
+                their_place.with_mut(|_| ());
+                cursor::publish_tail(&theirs.tail, 2);
+            }
+        });
+        if cursor::observe_tail(&ring.tail) >= 1 {
+            place.with(|_| ());
+            match broken {
+                HeadStoredRelaxed => ring.head.store(1, Ordering::Relaxed),
+                _ => cursor::publish_head(&ring.head, 1),
+            }
         }
         producer.join().unwrap();
     });
@@ -103,6 +136,11 @@ fn a_record_stays_until_it_is_given_back() {
 }
 
 #[test]
+fn a_record_is_written_over_only_behind_the_copy() {
+    two_records_in_plain_memory(Nothing);
+}
+
+#[test]
 fn an_end_is_seen_with_all_that_came_before() {
     record_and_end(Nothing);
 }
@@ -125,6 +163,25 @@ fn mutant_the_head_moves_before_the_record_is_copied() {
 #[should_panic(expected = "a record changed before it was given back")]
 fn mutant_room_is_not_checked() {
     two_records(RoomNotChecked);
+}
+
+/// 1. P: record = 1; tail = 1.
+/// 2. R: tail 1; head = 1, relaxed: it becomes visible before the record's copy, which nothing orders it behind, has been made.
+/// 3. P: head 1 (acquire), so there is room: record = 2.
+/// 4. R: the copy has 2.
+#[test]
+#[should_panic(expected = "Causality violation: Concurrent read and write accesses")]
+fn mutant_the_head_is_stored_relaxed() {
+    two_records_in_plain_memory(HeadStoredRelaxed);
+}
+
+/// 1. P: record = 1; tail = 1. It expects room: record = 2 is stored ahead of the look at the head that nothing orders it behind.
+/// 2. R: tail 1; copies 2; head = 1 (release).
+/// 3. P: head 1, relaxed: there is room, as it had guessed.
+#[test]
+#[should_panic(expected = "Causality violation: Concurrent read and write accesses")]
+fn mutant_the_head_is_loaded_relaxed() {
+    two_records_in_plain_memory(HeadLoadedRelaxed);
 }
 
 /// 1. P: record, tail = 1; state = closed, and is interrupted.

@@ -91,6 +91,10 @@ pub struct Unit {
 }
 
 /// Writes one stream.
+///
+/// It may move to another thread between any two calls, by a queue that orders what was before it before what comes after: open
+/// units and readers go along, and so do the sessions that [`Producer::take_touched`] has not handed out yet. Those that it has
+/// handed out the old owner rings for. Readers notice nothing (SPEC §6).
 #[derive(Debug)]
 pub struct Producer {
     uid: u64,

@@ -4,11 +4,14 @@
 mod answers;
 mod hostile;
 mod lapping;
+mod leases;
+mod moves;
 mod oracle;
 mod path;
 mod processes;
 mod rotation;
 mod seals;
+mod slots;
 pub(crate) mod steps;
 mod vectors;
 

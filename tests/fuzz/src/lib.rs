@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `handshake` | a reader's packets and the daemon's answers | nothing panics, no slot leaks or is given twice, answers decode |
 //! | `cursor` | a reader that writes anything into its cursor page | nothing panics, bounded pushes, an honest reader gets all |
+//! | `leases` | a reader that writes anything into its release ring | nothing panics, bounded steps, no frame is written over while held |
 //! | `segments` | a producer that writes anything into its segments | nothing panics or leaves memory, the counts balance |
 //!
 //! A target reads its input as a list of operations, so that any bytes are a script. Run them by `./tools/fuzz`.

@@ -44,7 +44,7 @@ class SegmentKind(enum.IntEnum):
     FRAME_POOL = 5
     """reserved for raw frames"""
     RELEASE_RING = 6
-    """reserved for raw frames"""
+    """what R gives back of the frames it was lent (§15)"""
     SESSION = 7
     """bell and tails of one connection"""
     SESSION_CURSOR = 8
@@ -87,7 +87,7 @@ class EndReason(enum.IntEnum):
     DETACHED = 2
     """R asked for it"""
     BAD_CURSOR = 3
-    """R's head was outside of what P had pushed, or moved back"""
+    """R's head was outside of what P had pushed, or moved back; or R gave back a frame that it did not hold"""
     QUOTA = 4
     """R's user holds too much memory of streams that have ended (reserved)"""
     REVOKED = 5
@@ -445,6 +445,34 @@ class CursorHead(NamedTuple):
 
 CURSOR_HEAD: Final = struct.Struct("<128xI124x")
 CURSOR_HEAD_PARKED: Final = 128
+
+
+class ReleaseHead(NamedTuple):
+    """256 bytes."""
+
+    capacity: int
+    """entries that follow at header_len, rec_size apart: a power of two, at least R's budget"""
+    tail: int
+    """entries below it are complete; entry n stands at header_len + (n mod capacity) × rec_size"""
+
+
+RELEASE_HEAD: Final = struct.Struct("<64xI60xQ120x")
+RELEASE_HEAD_CAPACITY: Final = 64
+RELEASE_HEAD_TAIL: Final = 128
+
+
+class Lease(NamedTuple):
+    """8 bytes."""
+
+    slot: int
+    """slot of the pool"""
+    generation: int
+    """number of the frame: from 1, +1 a published frame of P, whatever its pool"""
+
+
+LEASE: Final = struct.Struct("<II")
+LEASE_SLOT: Final = 0
+LEASE_GENERATION: Final = 4
 
 
 class Record(NamedTuple):

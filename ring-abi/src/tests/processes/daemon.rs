@@ -16,7 +16,7 @@ use crate::server::{Connection, Received, Request};
 use crate::socket::{receive, send};
 
 /// How long anything may take that another process must do.
-pub(super) const PATIENCE_MS: u64 = 10_000;
+pub(in crate::tests) const PATIENCE_MS: u64 = 10_000;
 
 /// A socket that readers connect to; its path goes with it.
 pub(in crate::tests) struct Listener {
@@ -49,47 +49,60 @@ impl Drop for Listener {
 }
 
 /// An attached reader, seen from the producer.
-pub(super) struct Guest {
+pub(in crate::tests) struct Guest {
     socket: OwnedFd,
     connection: Connection,
     ring: RingId,
 }
 
 /// Takes the next reader in and attaches it to the stream. `number` is its session's.
-pub(super) fn admit(listener: &OwnedFd, producer: &mut Producer, number: u64, now_ns: u64) -> Guest {
+pub(in crate::tests) fn admit(
+    listener: &OwnedFd,
+    producer: &mut Producer,
+    number: u64,
+    now_ns: u64,
+) -> Guest {
     assert!(wait(listener, PollFlags::IN, PATIENCE_MS), "no reader came");
     let socket = accept_with(listener, SocketFlags::CLOEXEC).unwrap();
-    let mut connection = Connection::new();
-    let mut buffer = [0; MESSAGE_LEN_MAX];
-    loop {
-        assert!(wait(&socket, PollFlags::IN, PATIENCE_MS), "the reader said nothing");
-        let packet = receive(&socket, &mut buffer, true).unwrap();
-        match connection.receive(&buffer[..packet.len]) {
-            Received::Request(Request::Hello(_)) => {
-                let session = Session::create(number, 7, 8).unwrap();
-                let answer = connection.welcome(Arc::clone(&session), 7, 0);
-                send(&socket, answer.as_bytes(), &session.fds(), true).unwrap();
-            }
-            Received::Request(Request::Attach { slot, attach }) => {
-                let session = Arc::clone(connection.session().unwrap());
-                let (uid, epoch) = (producer.uid(), producer.epoch());
-                let (ring, fd) = ReaderRing::create(uid, epoch, &attach.join, &session, slot).unwrap();
-                let ring_id = ring.id();
-                let joined = producer.attach(ring, now_ns);
-                let answer = connection.attached(slot, uid, epoch, joined).unwrap();
-                let fds = [producer.fd(), Arc::new(fd)];
-                let fds = [fds[0].as_fd(), fds[1].as_fd()];
-                send(&socket, answer.as_bytes(), &fds, true).unwrap();
-                return Guest { socket, connection, ring: ring_id };
-            }
-            other @ (Received::Request(Request::Detach { .. } | Request::Bye)
-            | Received::Reply(_)
-            | Received::Violation(_)) => panic!("a reader that only attaches came to {other:?}"),
-        }
-    }
+    let mut guest =
+        Guest { socket, connection: Connection::new(), ring: RingId { session: number, slot: 0 } };
+    guest.ring = guest.attach_next(producer, now_ns);
+    guest
 }
 
 impl Guest {
+    /// Serves the reader until it has attached one more stream: this one.
+    pub(in crate::tests) fn attach_next(&mut self, producer: &mut Producer, now_ns: u64) -> RingId {
+        let Self { socket, connection, ring } = self;
+        let mut buffer = [0; MESSAGE_LEN_MAX];
+        loop {
+            assert!(wait(&*socket, PollFlags::IN, PATIENCE_MS), "the reader said nothing");
+            let packet = receive(&*socket, &mut buffer, true).unwrap();
+            match connection.receive(&buffer[..packet.len]) {
+                Received::Request(Request::Hello(_)) => {
+                    let session = Session::create(ring.session, 7, 8).unwrap();
+                    let answer = connection.welcome(Arc::clone(&session), 7, 0);
+                    send(&*socket, answer.as_bytes(), &session.fds(), true).unwrap();
+                }
+                Received::Request(Request::Attach { slot, attach }) => {
+                    let session = Arc::clone(connection.session().unwrap());
+                    let (uid, epoch) = (producer.uid(), producer.epoch());
+                    let (ring, fd) = ReaderRing::create(uid, epoch, &attach.join, &session, slot).unwrap();
+                    let id = ring.id();
+                    let joined = producer.attach(ring, now_ns);
+                    let answer = connection.attached(slot, uid, epoch, joined).unwrap();
+                    let fds = [producer.fd(), Arc::new(fd)];
+                    let fds = [fds[0].as_fd(), fds[1].as_fd()];
+                    send(&*socket, answer.as_bytes(), &fds, true).unwrap();
+                    return id;
+                }
+                other @ (Received::Request(Request::Detach { .. } | Request::Bye)
+                | Received::Reply(_)
+                | Received::Violation(_)) => panic!("a reader that only attaches came to {other:?}"),
+            }
+        }
+    }
+
     /// Whether the reader's end of the socket is closed, or closes within `timeout_ms`.
     pub(super) fn has_gone(&self, timeout_ms: u64) -> bool {
         wait(&self.socket, PollFlags::HUP, timeout_ms)
@@ -107,7 +120,7 @@ impl Guest {
 }
 
 /// The end of a producer's turn.
-pub(super) fn ring_bells(producer: &mut Producer) {
+pub(in crate::tests) fn ring_bells(producer: &mut Producer) {
     producer.take_touched(|session| {
         if session.ring_bell() {
             session.wake();
