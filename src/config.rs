@@ -53,11 +53,11 @@ pub struct Args {
 /// How shards do input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IoBackend {
-    /// The best that this machine allows.
+    /// io_uring where this machine allows it, epoll elsewhere.
     Auto,
-    /// `io_uring`.
+    /// io_uring, or nothing: where it is forbidden, the daemon does not start.
     Uring,
-    /// Not available yet.
+    /// epoll: more system calls, and allowed everywhere.
     Epoll,
 }
 
@@ -72,6 +72,8 @@ pub struct Config {
     pub ring_socket_mode: u32,
     /// Shards.
     pub shards: NonZeroUsize,
+    /// How they do input and output.
+    pub io: IoBackend,
     /// How long a busy shard may gather before it wakes.
     pub latency: Duration,
 }
@@ -142,7 +144,7 @@ impl Config {
         }
         let latency = Duration::from_micros(args.latency_us.into());
         let ring_socket_mode = args.ring_socket_mode;
-        Ok(Self { listen, ring_socket, ring_socket_mode, shards, latency })
+        Ok(Self { listen, ring_socket, ring_socket_mode, shards, io: args.io, latency })
     }
 }
 
@@ -197,7 +199,6 @@ fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
         ("--config", args.config.is_some()),
         ("--state-dir", args.state_dir.is_some()),
         ("--http", args.http.is_some()),
-        ("--io epoll", args.io == IoBackend::Epoll),
         ("--readers other than none", args.readers != "none"),
     ];
     match not_built.into_iter().find(|(_, given)| *given) {
@@ -267,16 +268,19 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused() {
-        for words in [
-            ["--io", "epoll"],
-            ["--readers", "record"],
-            ["--http", "127.0.0.1:80"],
-            ["--config", "f"],
-            ["--state-dir", "d"],
-        ] {
+        for words in
+            [["--readers", "record"], ["--http", "127.0.0.1:80"], ["--config", "f"], ["--state-dir", "d"]]
+        {
             assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
         }
         assert!(matches!(check(&["--shards", "257"], true, None), Err(ConfigError::TooManyShards(_))));
-        assert!(check(&["--io", "uring", "--readers", "none"], true, None).is_ok());
+        assert!(check(&["--readers", "none"], true, None).is_ok());
+    }
+
+    #[test]
+    fn the_way_of_input_and_output_can_be_chosen() {
+        assert_eq!(check(&[], true, None).unwrap().io, IoBackend::Auto);
+        assert_eq!(check(&["--io", "uring"], true, None).unwrap().io, IoBackend::Uring);
+        assert_eq!(check(&["--io", "epoll"], true, None).unwrap().io, IoBackend::Epoll);
     }
 }

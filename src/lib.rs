@@ -15,7 +15,7 @@
 //! | [`ingest`] | one camera's state machine | values, rtsp, rtp, codec |
 //! | `clock` | reading the machine's clocks | time |
 //! | [`socket_path`] | a unix socket's path: a dead owner's is taken over, a live one's never | nothing |
-//! | [`io`] | io_uring, sockets, receive buffers | values |
+//! | [`io`] | io_uring or epoll, sockets, receive buffers | values |
 //! | [`publish`] | access units into the rings; readers that come and go | values, clock, codec (sink), socket_path, `ring-abi` |
 //! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
 //! | [`config`] | the command line, checked | values |

@@ -119,7 +119,8 @@ impl MediaControl for Api {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Response::new(v1::ServerInfo {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            io_backend: facts.io_backend.to_owned(),
+            io_backend: facts.io.backend.name().to_owned(),
+            io_backend_reason: facts.io.why_not_uring.unwrap_or_default(),
             shards: number(facts.shards),
             limits: Some(v1::Limits {
                 streams_max: number(STREAMS_MAX),

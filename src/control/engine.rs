@@ -19,21 +19,31 @@ use super::attach::Segment;
 use super::error::ApiError;
 use super::registry::Place;
 use super::spec::StreamSpec;
-use crate::config::Config;
+use crate::config::{Config, IoBackend};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
-    self, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused, ShardConfig,
+    self, BackendKind, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused,
+    ShardConfig,
 };
 
 /// All shards.
 #[derive(Debug)]
 pub(crate) struct Engine {
     shards: Vec<Shard>,
+    io: Io,
     /// Streams that a shard still holds.
     live: HashMap<StreamUid, Live>,
+}
+
+/// How the shards do input and output.
+#[derive(Clone, Debug)]
+pub(crate) struct Io {
+    pub(crate) backend: BackendKind,
+    /// Why it is not io_uring, when that was tried.
+    pub(crate) why_not_uring: Option<String>,
 }
 
 #[derive(Debug)]
@@ -80,21 +90,45 @@ pub enum StartError {
     },
 }
 
+/// io_uring where it works, unless something was asked for.
+///
+/// # Errors
+/// [`ProbeError`]: io_uring was asked for, and this machine does not allow it.
+fn choose(wanted: IoBackend, probe: impl FnOnce() -> Result<(), ProbeError>) -> Result<Io, ProbeError> {
+    if wanted == IoBackend::Epoll {
+        tracing::info!(io = %BackendKind::Epoll, "shards use epoll, as asked for");
+        return Ok(Io { backend: BackendKind::Epoll, why_not_uring: None });
+    }
+    match probe() {
+        Ok(()) => {
+            tracing::info!(io = %BackendKind::Uring, "shards use io_uring");
+            Ok(Io { backend: BackendKind::Uring, why_not_uring: None })
+        }
+        Err(error) if wanted == IoBackend::Uring => Err(error),
+        Err(error) => {
+            tracing::warn!(io = %BackendKind::Epoll, %error, "shards use epoll, which takes more system calls");
+            Ok(Io { backend: BackendKind::Epoll, why_not_uring: Some(error.to_string()) })
+        }
+    }
+}
+
 impl Engine {
     /// Starts the shards, each on a core of its own as far as there are cores. To be called within the runtime.
     ///
     /// # Errors
     /// [`StartError`]; those that had started end.
     pub(crate) fn start(config: &Config) -> Result<(Self, Vec<Bell>), StartError> {
-        shard::probe()?;
+        let io = choose(config.io, shard::probe)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let mut engine = Self { shards: Vec::new(), live: HashMap::new() };
+        let backend = io.backend;
+        let mut engine = Self { shards: Vec::new(), io, live: HashMap::new() };
         let mut bells = Vec::new();
         for index in 0..config.shards.get() {
             let mut shard_config = ShardConfig {
                 index,
                 core: cores.get(index).copied(),
                 latency: config.latency,
+                backend,
                 io: Default::default(),
             };
             shard_config.io.sockets_max = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
@@ -111,9 +145,8 @@ impl Engine {
     }
 
     /// How they do input and output.
-    #[expect(clippy::unused_self, reason = "a property of the engine, of which there is one kind today")]
-    pub(crate) const fn io_backend(&self) -> &'static str {
-        "uring"
+    pub(crate) const fn io(&self) -> &Io {
+        &self.io
     }
 
     /// Streams that a shard still holds, also when their removal was asked for.

@@ -14,7 +14,7 @@ use vms_proto::v1;
 
 use super::attach::{Attachments, Segment};
 use super::budget::Budget;
-use super::engine::{self, Engine};
+use super::engine::{self, Engine, Io};
 use super::error::ApiError;
 use super::feed::Watch;
 use super::registry::{Change, Page, Place, Registry};
@@ -101,8 +101,8 @@ pub(crate) struct Facts {
     pub(crate) revision: u64,
     /// Shards.
     pub(crate) shards: usize,
-    /// Their back end.
-    pub(crate) io_backend: &'static str,
+    /// How they do input and output.
+    pub(crate) io: Io,
     /// Bytes that the streams' memory may take.
     pub(crate) stream_memory_max: u64,
     /// When this daemon started.
@@ -353,7 +353,7 @@ impl Plane {
             streams: self.registry.len(),
             revision: self.registry.revision(),
             shards: self.engine.shards(),
-            io_backend: self.engine.io_backend(),
+            io: self.engine.io().clone(),
             stream_memory_max: self.budget.bytes_max(),
             start: self.start,
         }

@@ -6,8 +6,7 @@
 //!    ▲                                                   │
 //!    └──── Connected · Received(RecvBuf) · Closed ◀──────┘  next_completion, until `None`
 //! ```
-//! A back end is a plain struct that belongs to one thread. [`Uring`] is the one there is; what follows is what a
-//! second one (epoll) has to keep, and nothing in it names io_uring:
+//! A [`Backend`] belongs to one thread. There are two, [io_uring and epoll](BackendKind), and both keep this:
 //!
 //! - A connection is named by a [`Token`]. A token is never used twice: after [`Completion::Closed`],
 //!   [`Completion::ConnectFailed`] or a call of `close`, no completion carries it and calls with it do nothing.
@@ -16,20 +15,71 @@
 //! - `send` copies into a bounded outbox and never blocks. `wait` is the only call that may sleep.
 //! - Nothing here reads a clock: `wait` is told how long it may sleep.
 //!
-//! [`probe`] says whether this machine lets a program use [`Uring`], and if not, what to do about it.
+//! [`probe`] says whether this machine lets a program use io_uring, and if not, what to do about it.
 
+mod backend;
+mod buffer;
+mod epoll;
+mod outbox;
 mod probe;
 mod socket;
 mod uring;
 mod waker;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
+pub use backend::{Backend, BackendKind};
+pub use buffer::RecvBuf;
 pub use probe::{ProbeError, probe};
 pub use rustix::io::Errno;
-pub use uring::{Config, RecvBuf, SetupError, Uring};
 pub(crate) use waker::pair as wake_pair;
 pub use waker::{WakeSource, Waker};
+
+#[cfg(test)]
+pub(crate) use tests::on_both;
+
+/// Completions handed out between two waits. What is left comes after the next, which does not sleep.
+const COMPLETIONS_PER_TURN: usize = 1024;
+
+/// How large a back end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Receive buffers; a power of two, at most 32768. Few and hot is fast: 64, or 128 above 64 cameras.
+    pub buffers: u16,
+    /// Bytes of each.
+    pub buffer_len: usize,
+    /// Connections at one time, from 1.
+    pub sockets_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { buffers: 64, buffer_len: 32 * 1024, sockets_max: 1024 }
+    }
+}
+
+/// Why a back end could not be made: the step that failed, and what the kernel said.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// a size in [`Config`] is out of its range
+    #[error("the number of buffers must be a power of two up to 32768, sockets at least one")]
+    Config,
+    /// `io_uring_setup(2)`
+    #[error("the kernel gave no io_uring")]
+    Ring(#[source] io::Error),
+    /// `IORING_REGISTER_PBUF_RING`
+    #[error("the kernel took no ring of receive buffers")]
+    Buffers(#[source] io::Error),
+    /// `epoll_create1(2)` or `epoll_ctl(2)`
+    #[error("the kernel gave no epoll instance")]
+    Epoll(#[source] Errno),
+    /// `eventfd(2)`
+    #[error("no eventfd to be woken by")]
+    Waker(#[source] Errno),
+}
 
 /// Names one connection of one back end; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -149,7 +199,7 @@ pub struct Counters {
     pub received_bytes: u64,
     /// Receives that found no free buffer. Their bytes stayed in the socket.
     pub out_of_buffers: u64,
-    /// Receives armed again after they had ended for whatever reason.
+    /// Receives armed again after they had ended for whatever reason; io_uring only.
     pub rearms: u64,
     /// Wake-ups by a [`Waker`].
     pub wakeups: u64,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::uring::{Config, SetupError, Uring};
-use super::{Completion, WaitError};
+use super::uring::Uring;
+use super::{Completion, Config, SetupError, WaitError};
 
 /// How long the trial may take. A kernel that works needs microseconds.
 const PATIENCE: Duration = Duration::from_secs(2);

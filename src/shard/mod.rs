@@ -22,7 +22,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use crate::io::{ProbeError, probe};
+pub use crate::io::{BackendKind, ProbeError, probe};
 pub use command::{Command, Event, NewStream, StreamStats};
 pub use handle::{CommandSender, EventReceiver, Refused};
 pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

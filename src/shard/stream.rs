@@ -14,7 +14,7 @@ use super::inbox::{HoldBack, Inbox};
 use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
-use crate::io::{CloseReason, ConnectError, RecvBuf, Token, Uring};
+use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, Token};
 use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, Successor, TouchedSessions};
 use crate::time::{Mono, Now};
 
@@ -24,7 +24,7 @@ const READERS_LINGER: Duration = Duration::from_secs(1);
 /// What a stream acts upon during a call.
 pub(super) struct Surroundings<'a> {
     /// Sockets.
-    pub(super) io: &'a mut Uring,
+    pub(super) io: &'a mut Backend,
     /// The way to the control thread.
     pub(super) events: &'a mut EventSender,
     /// The turn's time.

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::*;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, Policy, Reason, State, Status};
-use crate::io;
+use crate::io::{self, BackendKind, on_both};
 use crate::publish::{Publisher, ReaderRing, Session};
 use crate::rtsp::CameraUrl;
 
@@ -20,18 +20,29 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 
     a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;\
     sprop-parameter-sets=Z0LAHtkA2D3n4QAAAwABAAADADIPFi5I,aMuMsg==\r\na=control:t0\r\n";
 
-#[test]
-fn a_refused_camera_is_told_of() {
-    let mut shard = Running::new();
+on_both![
+    a_refused_camera_is_told_of,
+    a_camera_that_hangs_up_does_not_disturb_another,
+    names_are_asked_for_and_answers_are_used,
+    a_removed_stream_closes_its_connection_and_says_goodbye,
+    a_restart_does_not_wait_for_the_back_off,
+    access_units_reach_a_reader,
+    readers_of_a_stream_that_is_gone_are_answered,
+    counters_come_by_themselves,
+    shutting_down_removes_everything_and_ends_the_thread,
+    a_shard_that_nobody_commands_ends,
+];
+
+fn a_refused_camera_is_told_of(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     shard.add(1, &format!("rtsp://127.0.0.1:{port}/x"));
     let status = shard.status(1, |status| status.state == State::Backoff);
     assert_eq!(status.reason, Reason::ConnectRefused);
 }
 
-#[test]
-fn a_camera_that_hangs_up_does_not_disturb_another() {
-    let mut shard = Running::new();
+fn a_camera_that_hangs_up_does_not_disturb_another(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let (good, bad) = (Peer::new(), Peer::new());
     shard.add(1, &good.url());
     shard.add(2, &bad.url());
@@ -43,9 +54,8 @@ fn a_camera_that_hangs_up_does_not_disturb_another() {
     assert!(good.request().starts_with("DESCRIBE "));
 }
 
-#[test]
-fn names_are_asked_for_and_answers_are_used() {
-    let mut shard = Running::new();
+fn names_are_asked_for_and_answers_are_used(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let peer = Peer::new();
     shard.add(1, "rtsp://camera.invalid:1554/x");
     let event = shard.until(|event| matches!(event, Event::Resolve { .. }));
@@ -56,9 +66,8 @@ fn names_are_asked_for_and_answers_are_used() {
     assert!(peer.accept().request().starts_with("OPTIONS "));
 }
 
-#[test]
-fn a_removed_stream_closes_its_connection_and_says_goodbye() {
-    let mut shard = Running::new();
+fn a_removed_stream_closes_its_connection_and_says_goodbye(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let peer = Peer::new();
     shard.add(1, &peer.url());
     let mut session = peer.accept();
@@ -70,9 +79,8 @@ fn a_removed_stream_closes_its_connection_and_says_goodbye() {
     assert_eq!(rest, "", "the connection is closed");
 }
 
-#[test]
-fn a_restart_does_not_wait_for_the_back_off() {
-    let mut shard = Running::new();
+fn a_restart_does_not_wait_for_the_back_off(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let peer = Peer::new();
     shard.add(1, &peer.url());
     drop(peer.accept());
@@ -82,9 +90,8 @@ fn a_restart_does_not_wait_for_the_back_off() {
     assert!(peer.accept().request().starts_with("OPTIONS "));
 }
 
-#[test]
-fn access_units_reach_a_reader() {
-    let mut shard = Running::new();
+fn access_units_reach_a_reader(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let peer = Peer::new();
     shard.add(1, &peer.url());
     let mut camera = peer.accept();
@@ -112,9 +119,8 @@ fn access_units_reach_a_reader() {
     assert!(matches!(detached, Event::Detached { ring: Some(ring), .. } if ring.id() == id));
 }
 
-#[test]
-fn readers_of_a_stream_that_is_gone_are_answered() {
-    let mut shard = Running::new();
+fn readers_of_a_stream_that_is_gone_are_answered(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let reader = Session::create(1, 1, 4).unwrap();
     let ring = ReaderRing::create(7, EPOCH, &Join::default(), &reader, 0).unwrap().0;
     let id = ring.id();
@@ -124,17 +130,15 @@ fn readers_of_a_stream_that_is_gone_are_answered() {
     shard.until(|event| matches!(event, Event::Detached { ring: None, .. }));
 }
 
-#[test]
-fn counters_come_by_themselves() {
-    let mut shard = Running::new();
+fn counters_come_by_themselves(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     shard.add(1, "rtsp://127.0.0.1:9/x");
     shard.until(|event| matches!(event, Event::Stats { uid: StreamUid(1), .. }));
     shard.until(|event| matches!(event, Event::Stats { uid: StreamUid(1), .. }));
 }
 
-#[test]
-fn shutting_down_removes_everything_and_ends_the_thread() {
-    let mut shard = Running::new();
+fn shutting_down_removes_everything_and_ends_the_thread(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     let peer = Peer::new();
     shard.add(1, &peer.url());
     let _session = peer.accept();
@@ -143,9 +147,8 @@ fn shutting_down_removes_everything_and_ends_the_thread() {
     shard.join();
 }
 
-#[test]
-fn a_shard_that_nobody_commands_ends() {
-    let mut shard = Running::new();
+fn a_shard_that_nobody_commands_ends(kind: BackendKind) {
+    let mut shard = Running::new(kind);
     shard.add(1, &Peer::new().url());
     shard.join();
 }
@@ -156,11 +159,12 @@ struct Running {
 }
 
 impl Running {
-    fn new() -> Self {
+    fn new(kind: BackendKind) -> Self {
         let config = ShardConfig {
             index: 0,
             core: core_affinity::get_core_ids().and_then(|cores| cores.first().copied()),
             latency: Duration::from_micros(500),
+            backend: kind,
             io: io::Config { sockets_max: 16, ..io::Config::default() },
         };
         Self { handle: spawn(config).unwrap() }

@@ -14,7 +14,7 @@ use super::events::EventSender;
 use super::handle::{CommandSender, EventReceiver};
 use super::pacing::Pacing;
 use super::turn::Shard;
-use crate::io::{Config as IoConfig, Errno, SetupError, Uring, Waker, wake_pair};
+use crate::io::{Backend, BackendKind, Config as IoConfig, Errno, SetupError, Waker, wake_pair};
 use crate::limits::{COMMAND_QUEUE_LEN, EVENT_QUEUE_LEN};
 
 /// What a shard is made of.
@@ -26,6 +26,8 @@ pub struct ShardConfig {
     pub core: Option<CoreId>,
     /// How long it may gather when it is busy. Zero: never.
     pub latency: Duration,
+    /// What carries its bytes.
+    pub backend: BackendKind,
     /// Its sockets and buffers.
     pub io: IoConfig,
 }
@@ -50,8 +52,8 @@ pub enum StartError {
     /// no thread
     #[error("no thread for the shard")]
     Thread(#[source] std_io::Error),
-    /// no io_uring, although [`probe`](crate::io::probe) had one
-    #[error("the shard's io_uring")]
+    /// no io_uring, although [`probe`](crate::io::probe) had one, or no epoll
+    #[error("the shard's way to its sockets")]
     Io(#[source] SetupError),
     /// it panicked while starting: a bug
     #[error("the shard ended while it started")]
@@ -89,7 +91,7 @@ fn run(
         tracing::warn!(shard = config.index, core = core.id, "could not be pinned to its core");
     }
     // Here, not in `spawn`: a ring belongs to the thread that makes it.
-    let io = match Uring::new(config.io) {
+    let io = match Backend::new(config.backend, config.io) {
         Ok(io) => io,
         Err(error) => {
             let _ = ready.send(Err(error));

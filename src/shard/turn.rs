@@ -19,7 +19,7 @@ use super::pacing::Pacing;
 use super::stream::{Stream, Surroundings};
 use crate::clock;
 use crate::ids::StreamUid;
-use crate::io::{Completion, Token, Uring, WaitError};
+use crate::io::{Backend, Completion, Token, WaitError};
 use crate::limits::COMMANDS_PER_TURN;
 use crate::publish::TouchedSessions;
 use crate::time::{Mono, Now};
@@ -31,7 +31,7 @@ const EVENTS_RETRY: Duration = Duration::from_millis(10);
 
 /// One thread's streams and what they share.
 pub(super) struct Shard {
-    pub(super) io: Uring,
+    pub(super) io: Backend,
     pub(super) events: EventSender,
     pub(super) commands: HeapCons<Command>,
     pub(super) pacing: Pacing,
@@ -63,7 +63,7 @@ struct Streams {
 
 impl Shard {
     /// A shard without streams.
-    pub(super) fn new(io: Uring, events: EventSender, commands: HeapCons<Command>, pacing: Pacing) -> Self {
+    pub(super) fn new(io: Backend, events: EventSender, commands: HeapCons<Command>, pacing: Pacing) -> Self {
         Self {
             io,
             events,

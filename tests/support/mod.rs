@@ -1,6 +1,9 @@
 //! The laboratory of the end-to-end tests: real processes in a directory of their own, each killed at the test's end.
 //!
 //! Nothing here sleeps. A test waits for a line that a program prints, or for its end, with a bound.
+//!
+//! `VMS_TEST_IO` says how daemons do input and output: `uring` and `epoll` as `--io` does, `denied`: io_uring is forbidden
+//! to them, as a container's seccomp profile does it. Default: as the daemon likes.
 
 #![expect(clippy::unwrap_used, reason = "a laboratory that cannot be set up has failed the test")]
 #![allow(dead_code, reason = "each test file uses its own part of the laboratory")]
@@ -15,11 +18,32 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use serde_json::Value;
 
 /// How long anything that should happen soon may take, on a loaded machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The number of `io_uring_setup` on every architecture that Rust runs Linux on.
+const IO_URING_SETUP: i64 = 425;
+
+/// Does `act`, and all that the processes it starts do, where io_uring is forbidden as the default profiles of container
+/// engines do it: EPERM.
+pub(crate) fn without_io_uring<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let refuse = SeccompAction::Errno(Errno::PERM.raw_os_error().cast_unsigned());
+    let rules = [(IO_URING_SETUP, vec![])].into();
+    let architecture = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, architecture).unwrap();
+    let filter: BpfProgram = filter.try_into().unwrap();
+    // A filter holds for the thread that sets it and for its children.
+    let thread = || {
+        seccompiler::apply_filter(&filter).unwrap();
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+}
 
 /// A directory with the sockets of one daemon, removed at the end.
 pub(crate) struct Lab {
@@ -51,6 +75,10 @@ impl Lab {
             .arg(self.ring_socket())
             .args(arguments)
             .env("VMS_LOG", "debug");
+        match std::env::var("VMS_TEST_IO").as_deref() {
+            Ok(kind @ ("uring" | "epoll")) if !arguments.contains(&"--io") => command.args(["--io", kind]),
+            _ => &mut command,
+        };
         command
     }
 
@@ -226,12 +254,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(name: &'static str, mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = match std::env::var("VMS_TEST_IO").as_deref() {
+            Ok("denied") => without_io_uring(|| command.spawn()),
+            _ => command.spawn(),
+        };
+        let mut child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let stdout = collect(child.stdout.take().unwrap(), "out", &log);
         let stderr = collect(child.stderr.take().unwrap(), "err", &log);

@@ -46,7 +46,7 @@ pub(super) struct Pool {
 }
 
 /// Received bytes, still in the buffer that the kernel wrote them to. Dropping it gives the buffer back.
-pub struct RecvBuf {
+pub(in crate::io) struct RecvBuf {
     pool: Rc<Pool>,
     id: u16,
     len: usize,

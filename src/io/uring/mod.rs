@@ -15,7 +15,6 @@
 
 mod buffers;
 mod operations;
-mod outbox;
 mod ring;
 mod slot;
 mod user_data;
@@ -25,7 +24,6 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -35,55 +33,23 @@ use io_uring::cqueue;
 use rustix::io::Errno;
 
 use buffers::Pool;
-pub use buffers::RecvBuf;
+pub(in crate::io) use buffers::RecvBuf;
 use ring::Ring;
 use slot::{Slot, State};
-use user_data::{INDEX_MAX, Operation, UserData};
+pub(super) use user_data::INDEX_MAX;
+use user_data::{Operation, UserData};
 
+use super::buffer;
 use super::waker::{self, WakeSource, Waker};
-use super::{CloseReason, Completion, ConnectError, Counters, SendError, Token, WaitError, socket};
+use super::{COMPLETIONS_PER_TURN, socket};
+use super::{
+    CloseReason, Completion, Config, ConnectError, Counters, SendError, SetupError, Token, WaitError,
+};
 
 /// Operations that can be queued between two submits before the overflow list is used.
 const SUBMISSIONS: u32 = 512;
-/// Completions handed out between two waits. What is left comes after the next, which does not sleep.
-const COMPLETIONS_PER_TURN: usize = 1024;
-
-/// How large a back end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Receive buffers; a power of two, at most 32768. Few and hot is fast: 64, or 128 above 64 cameras.
-    pub buffers: u16,
-    /// Bytes of each.
-    pub buffer_len: usize,
-    /// Connections at one time, from 1.
-    pub sockets_max: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { buffers: 64, buffer_len: 32 * 1024, sockets_max: 1024 }
-    }
-}
-
-/// Why a back end could not be made: the step that failed, and what the kernel said.
-#[derive(Debug, thiserror::Error)]
-pub enum SetupError {
-    /// a size in [`Config`] is out of its range
-    #[error("the number of buffers must be a power of two up to 32768, sockets at least one")]
-    Config,
-    /// `io_uring_setup(2)`
-    #[error("the kernel gave no io_uring")]
-    Ring(#[source] io::Error),
-    /// `IORING_REGISTER_PBUF_RING`
-    #[error("the kernel took no ring of receive buffers")]
-    Buffers(#[source] io::Error),
-    /// `eventfd(2)`
-    #[error("no eventfd to be woken by")]
-    Waker(#[source] Errno),
-}
-
 /// The back end. Belongs to the thread that made it.
-pub struct Uring {
+pub(in crate::io) struct Uring {
     /// First, so that it is closed before what its operations point to is freed; see `drop`.
     ring: Ring,
     /// Outlives the ring. A [`RecvBuf`] may keep it longer.
@@ -105,16 +71,12 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Makes a ring, its buffers and its table.
+    /// Makes a ring, its buffers and its table. `config` was checked.
     ///
     /// # Errors
-    /// [`SetupError`]; [`probe`](super::probe()) explains the usual ones.
-    pub fn new(config: Config) -> Result<Self, SetupError> {
+    /// [`SetupError`].
+    pub(super) fn new(config: Config) -> Result<Self, SetupError> {
         let Config { buffers, buffer_len, sockets_max } = config;
-        let sizes = buffers.is_power_of_two() && buffer_len > 0 && (1..=INDEX_MAX).contains(&sockets_max);
-        if !sizes {
-            return Err(SetupError::Config);
-        }
         let ring = Ring::new(SUBMISSIONS, sockets_max.saturating_mul(4)).map_err(SetupError::Ring)?;
         let pool = Pool::register(&ring, buffers, buffer_len).map_err(SetupError::Buffers)?;
         let (waker, wake_source) = waker::pair().map_err(SetupError::Waker)?;
@@ -134,22 +96,15 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Wakes this back end's [`wait`](Self::wait) from any thread.
-    pub fn waker(&self) -> Waker {
+    pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// What was done so far.
-    pub fn counters(&self) -> Counters {
+    pub(super) fn counters(&self) -> Counters {
         Counters { enters: self.ring.enters(), ..self.counters }
     }
 
-    /// Begins to connect to `peer`. [`Completion::Connected`] or [`Completion::ConnectFailed`] follows; the kernel
-    /// gives up after 10 s.
-    ///
-    /// # Errors
-    /// [`ConnectError::SocketsExhausted`] and [`ConnectError::Socket`]: nothing was begun.
-    pub fn connect(&mut self, peer: SocketAddr) -> Result<Token, ConnectError> {
+    pub(super) fn connect(&mut self, peer: SocketAddr) -> Result<Token, ConnectError> {
         let (index, sockets_max) = self.claim_slot()?;
         let socket = match socket::open_tcp(&peer) {
             Ok(socket) => socket,
@@ -168,12 +123,7 @@ impl Uring {
         Ok(token)
     }
 
-    /// Takes a connected stream socket in, as if [`connect`](Self::connect) had made it. The socket must be in
-    /// blocking mode, or receives end when there is nothing to read.
-    ///
-    /// # Errors
-    /// [`ConnectError::SocketsExhausted`]; the socket is closed.
-    pub fn adopt(&mut self, socket: OwnedFd) -> Result<Token, ConnectError> {
+    pub(super) fn adopt(&mut self, socket: OwnedFd) -> Result<Token, ConnectError> {
         let (index, sockets_max) = self.claim_slot()?;
         let slot =
             self.slots.get_mut(index as usize).ok_or(ConnectError::SocketsExhausted { sockets_max })?;
@@ -184,11 +134,7 @@ impl Uring {
         Ok(token)
     }
 
-    /// Copies `bytes` into the connection's outbox; they leave with the next [`wait`](Self::wait).
-    ///
-    /// # Errors
-    /// [`SendError`]; none of `bytes` was taken.
-    pub fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), SendError> {
+    pub(super) fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), SendError> {
         let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
         let first = slot.outbox.len() == 0;
         slot.outbox.push(bytes)?;
@@ -198,9 +144,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Ends the connection. What is in the outbox leaves if the socket takes it at once. Nothing more is heard of
-    /// the token.
-    pub fn close(&mut self, token: Token) {
+    pub(super) fn close(&mut self, token: Token) {
         let Some(slot) = self.slot_mut(token) else { return };
         if slot.state == State::Open {
             // Queued before the cancellation, so it is tried before: a TEARDOWN normally gets out.
@@ -209,16 +153,14 @@ impl Uring {
         self.begin_closing(token);
     }
 
-    /// Stops receiving; what the kernel has already taken from the socket still comes.
-    pub fn pause(&mut self, token: Token) {
+    pub(super) fn pause(&mut self, token: Token) {
         let Some(slot) = self.slot_mut(token) else { return };
         if !std::mem::replace(&mut slot.paused, true) && slot.receiving {
             self.start_cancel_receive(token);
         }
     }
 
-    /// Receives again, behind all others that wait for a buffer.
-    pub fn resume(&mut self, token: Token) {
+    pub(super) fn resume(&mut self, token: Token) {
         let Some(slot) = self.slot_mut(token) else { return };
         slot.paused = false;
         // When the cancellation is still under way, its completion puts the slot in line.
@@ -227,15 +169,7 @@ impl Uring {
         }
     }
 
-    /// Submits everything and sleeps until something happened or `timeout` has passed (`None`: no bound; zero: do
-    /// not sleep). Call [`next_completion`](Self::next_completion) until `None` after it.
-    ///
-    /// `hold` above zero gathers: for so long it sleeps although something happened, unless that fills half of the
-    /// free buffers; after it, the first thing that happens ends the sleep. Rounded down to microseconds.
-    ///
-    /// # Errors
-    /// [`WaitError`] when the ring is beyond repair.
-    pub fn wait(&mut self, timeout: Option<Duration>, hold: Duration) -> Result<(), WaitError> {
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, hold: Duration) -> Result<(), WaitError> {
         self.counters.turns += 1;
         self.this_turn = 0;
         self.send_unsent();
@@ -245,14 +179,24 @@ impl Uring {
         self.ring.enter(timeout, hold, batch).map_err(WaitError)
     }
 
-    /// The next thing that happened; `None` when all was told, or enough for one turn.
-    pub fn next_completion(&mut self) -> Option<Completion> {
+    pub(super) fn next_completion(&mut self) -> Option<Completion> {
         while let Some(completion) = self.reap() {
             if let Some(completion) = self.dispatch(&completion) {
                 return Some(completion);
             }
         }
         None
+    }
+
+    /// What tests look at.
+    #[cfg(test)]
+    pub(super) fn inspect(&mut self) -> super::tests::Inside {
+        super::tests::Inside {
+            is_idle: self.ring.pending() == 0 && self.line.is_empty(),
+            free_slots: self.free.len(),
+            free_buffers: usize::from(self.pool.free()),
+            unsent_len: self.slots.iter().map(|slot| slot.outbox.len()).sum(),
+        }
     }
 
     fn reap(&mut self) -> Option<cqueue::Entry> {
@@ -345,7 +289,7 @@ impl Uring {
                     self.stand_in_line(token.index);
                 }
                 self.counters.received_bytes += bytes.len() as u64;
-                Some(Completion::Received(token, bytes))
+                Some(Completion::Received(token, buffer::RecvBuf::from(bytes)))
             }
             (Err(Errno::NOBUFS), _) => {
                 self.counters.out_of_buffers += 1;

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::SocketAddrAny;
 
-use super::outbox::Outbox;
+use crate::io::outbox::Outbox;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

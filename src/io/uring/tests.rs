@@ -1,448 +1,56 @@
-//! The back end against real sockets on loopback. Peers are threads; every wait has a bound.
+//! What only io_uring has: queues of operations, and a hold that ends early. The rest is in `io::tests`.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::thread::{self, JoinHandle};
-
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 
 use super::*;
 use crate::limits::OUTBOX_LEN_MAX;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const MIB: usize = 1024 * 1024;
-
-#[test]
-fn bytes_go_both_ways() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    net.uring.send(token, b"DESCRIBE ").unwrap();
-    net.uring.send(token, b"rtsp://").unwrap();
-    net.turn();
-    let mut request = [0; 16];
-    peer.read_exact(&mut request).unwrap();
-    assert_eq!(&request, b"DESCRIBE rtsp://");
-    peer.write_all(b"RTSP/1.0 200 OK").unwrap();
-    assert_eq!(net.receive(token, 15), b"RTSP/1.0 200 OK");
-    assert!(net.uring.counters().received_bytes == 15 && net.uring.counters().stale == 0);
-}
-
-#[test]
-fn a_refused_connection_says_so() {
-    let free_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut net = Net::new(Config::default());
-    let token = net.uring.connect(free_port).unwrap();
-    let failed = net.until(|c| matches!(c, Completion::ConnectFailed(..)));
-    assert!(matches!(failed, Completion::ConnectFailed(t, ConnectError::Refused) if t == token));
-    assert_eq!(net.uring.send(token, b"x"), Err(SendError::NotOpen));
-}
-
-#[test]
-fn an_unreachable_network_is_no_refusal() {
-    let mut net = Net::new(Config::default());
-    // Class E: the kernel itself answers.
-    net.uring.connect("255.255.255.255:554".parse().unwrap()).unwrap();
-    let failed = net.until(|c| matches!(c, Completion::ConnectFailed(..)));
-    assert!(matches!(failed, Completion::ConnectFailed(_, ConnectError::Network(_))), "{failed:?}");
-}
-
-#[test]
-fn the_table_has_an_end() {
-    let (mut net, token, _peer) = connected(Config { sockets_max: 1, ..Config::default() });
-    let exhausted = ConnectError::SocketsExhausted { sockets_max: 1 };
-    assert_eq!(net.uring.connect("127.0.0.1:1".parse().unwrap()), Err(exhausted));
-    net.uring.close(token);
-    assert!(net.uring.connect("127.0.0.1:1".parse().unwrap()).is_ok());
-}
-
-#[test]
-fn many_connections_lose_and_mix_nothing() {
-    let counters = transfer(Config::default(), 6, 8 * MIB);
-    assert_eq!(counters.received_bytes, 6 * 8 * MIB as u64);
-}
-
-#[test]
-fn an_empty_pool_delays_and_loses_nothing() {
-    let counters = transfer(Config { buffers: 2, buffer_len: 4096, sockets_max: 8 }, 6, MIB);
-    assert!(counters.out_of_buffers > 0, "this test is about an empty pool: {counters:?}");
-    assert!(counters.rearms >= counters.out_of_buffers / 2, "{counters:?}");
-}
-
-#[test]
-fn buffers_kept_back_stop_receiving_until_one_is_returned() {
-    let (mut net, token, mut peer) = connected(Config { buffers: 2, buffer_len: 4096, sockets_max: 1 });
-    peer.write_all(&[7; 5 * 4096]).unwrap();
-    let mut kept = Vec::new();
-    while kept.len() < 2 {
-        kept.extend(net.turn().into_iter().map(|c| {
-            let Completion::Received(_, bytes) = c else { panic!("{c:?}") };
-            bytes
-        }));
-    }
-    // Nothing is armed now, and nothing spins: a bounded wait sees no completion.
-    net.uring.wait(Some(Duration::from_millis(20)), Duration::ZERO).unwrap();
-    assert!(net.uring.next_completion().is_none());
-    assert!(net.uring.counters().out_of_buffers <= 2);
-    let held: usize = kept.iter().map(|bytes| bytes.len()).sum();
-    drop(kept);
-    assert_eq!(net.receive(token, 5 * 4096 - held), vec![7; 5 * 4096 - held]);
-}
-
-#[test]
-fn received_bytes_outlive_the_back_end() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    peer.write_all(b"kept").unwrap();
-    let Completion::Received(t, bytes) = net.until(|c| matches!(c, Completion::Received(..))) else {
-        panic!()
-    };
-    assert_eq!(t, token);
-    drop(net);
-    assert_eq!(*bytes, *b"kept");
-}
-
-#[test]
-fn a_paused_connection_receives_again_where_it_stopped() {
-    let (mut net, token, mut peer) = connected(Config { buffers: 8, buffer_len: 4096, sockets_max: 2 });
-    let writer = thread::spawn(move || {
-        peer.write_all(&pattern(1, 4 * MIB)).unwrap();
-        peer
-    });
-    let mut received = Vec::new();
-    for round in 0_u32.. {
-        if received.len() == 4 * MIB {
-            break;
-        }
-        match round % 3 {
-            0 => net.uring.pause(token),
-            1 => net.uring.resume(token),
-            _ => {
-                // A pause that is over before its cancellation was even submitted.
-                net.uring.pause(token);
-                net.uring.resume(token);
-            }
-        }
-        // While paused there may be nothing to come: do not sleep then.
-        let timeout = if round % 3 == 0 { Duration::ZERO } else { PATIENCE };
-        net.uring.wait(Some(timeout), Duration::ZERO).unwrap();
-        while let Some(completion) = net.uring.next_completion() {
-            let Completion::Received(_, bytes) = completion else { panic!("{completion:?}") };
-            received.extend_from_slice(&bytes);
-        }
-    }
-    assert!(received == pattern(1, 4 * MIB));
-    drop(writer.join().unwrap());
-}
-
-#[test]
-fn while_paused_nothing_comes() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    net.uring.pause(token);
-    peer.write_all(b"later").unwrap();
-    net.uring.wait(Some(Duration::from_millis(20)), Duration::ZERO).unwrap();
-    assert!(net.uring.next_completion().is_none());
-    net.uring.resume(token);
-    assert_eq!(net.receive(token, 5), b"later");
-}
-
-#[test]
-fn how_the_peer_ended_is_told() {
-    let (mut net, token, peer) = connected(Config::default());
-    peer.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(net.closed(), (token, CloseReason::Ended));
-
-    let (mut net, token, peer) = connected(Config::default());
-    reset(peer);
-    assert_eq!(net.closed(), (token, CloseReason::Reset));
-}
-
-#[test]
-fn bytes_before_the_end_come_before_the_end() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    peer.write_all(&pattern(3, MIB)).unwrap_or_default();
-    let writer = thread::spawn(move || drop(peer));
-    assert!(net.receive(token, MIB) == pattern(3, MIB));
-    assert_eq!(net.closed(), (token, CloseReason::Ended));
-    writer.join().unwrap();
-}
-
-#[test]
-fn a_closed_token_is_dead_and_its_slot_is_used_anew() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(Config { sockets_max: 1, ..Config::default() });
-    let mut previous: Option<Token> = None;
-    for round in 0..50 {
-        let (token, mut peer) = net.connect(&listener);
-        if let Some(old) = previous {
-            assert!(old.index == token.index && old.generation != token.generation);
-            assert_eq!(net.uring.send(old, b"x"), Err(SendError::NotOpen));
-            net.uring.pause(old);
-            net.uring.close(old);
-        }
-        peer.write_all(&[round; 3 * 32 * 1024]).unwrap();
-        assert_eq!(net.receive(token, 1), [round], "bytes of another connection");
-        // Most of the bytes are still on their way: they must not show up under the next token.
-        net.uring.close(token);
-        while net.uring.free.is_empty() {
-            assert!(net.turn().is_empty(), "a closed token is heard of");
-        }
-        previous = Some(token);
-    }
-    assert_eq!(net.uring.counters().stale, 0);
-    assert_eq!(net.uring.pool.free(), Config::default().buffers, "every buffer came back");
-}
-
-#[test]
-fn closing_while_connecting_is_silent() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(Config { sockets_max: 1, ..Config::default() });
-    for _ in 0..20 {
-        let token = net.uring.connect(listener.local_addr().unwrap()).unwrap();
-        net.uring.close(token);
-        while net.uring.free.is_empty() {
-            assert!(net.turn().is_empty());
-        }
-    }
-}
-
-#[test]
-fn what_was_sent_before_a_close_still_leaves() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    net.uring.send(token, b"TEARDOWN").unwrap();
-    net.uring.close(token);
-    net.turn();
-    let mut rest = Vec::new();
-    peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    peer.read_to_end(&mut rest).unwrap();
-    assert_eq!(rest, b"TEARDOWN");
-}
-
-#[test]
-fn a_peer_that_does_not_read_fills_the_outbox() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    let chunk = pattern(5, OUTBOX_LEN_MAX / 2);
-    let mut taken = 0;
-    let full = loop {
-        match net.uring.send(token, &chunk) {
-            Ok(()) => taken += chunk.len(),
-            Err(full) => break full,
-        }
-        net.uring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-        while net.uring.next_completion().is_some() {}
-        assert!(taken < 64 * MIB, "the limit is not kept");
-    };
-    assert!(matches!(full, SendError::OutboxFull { waiting } if waiting > OUTBOX_LEN_MAX / 2));
-    // The rest still arrives, in order, once the peer reads.
-    let reader = thread::spawn(move || {
-        let mut all = vec![0; taken];
-        peer.read_exact(&mut all).unwrap();
-        all
-    });
-    while net.uring.slots.iter().any(|slot| slot.outbox.len() > 0) {
-        net.turn();
-    }
-    assert!(reader.join().unwrap().chunks(chunk.len()).all(|c| c == chunk));
-}
-
-#[test]
-fn a_wait_ends_at_its_time_out_and_by_a_wake() {
-    let mut net = Net::new(Config::default());
-    net.uring.wait(Some(Duration::from_millis(10)), Duration::ZERO).unwrap();
-    assert!(net.uring.next_completion().is_none());
-    for _ in 0..3 {
-        let waker = net.uring.waker();
-        let other = thread::spawn(move || waker.wake());
-        net.uring.wait(None, Duration::ZERO).unwrap();
-        assert!(matches!(net.uring.next_completion(), Some(Completion::Woken)));
-        assert!(net.uring.next_completion().is_none());
-        other.join().unwrap();
-    }
-    assert_eq!(net.uring.counters().wakeups, 3);
-}
-
-#[test]
-fn a_hold_sleeps_over_a_completion_and_ends_by_itself() {
-    let (mut net, token, mut peer) = connected(Config::default());
-    net.uring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-    peer.write_all(b"one").unwrap();
-    let begin = clock_gettime(ClockId::Monotonic);
-    net.uring.wait(None, Duration::from_millis(30)).unwrap();
-    let slept = clock_gettime(ClockId::Monotonic) - begin;
-    assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 }, "{slept:?}");
-    let Some(Completion::Received(t, bytes)) = net.uring.next_completion() else { panic!() };
-    assert!(t == token && *bytes == *b"one");
-}
 
 #[test]
 fn a_hold_ends_early_when_there_is_enough() {
-    let config = Config { buffers: 8, buffer_len: 4096, sockets_max: 1 };
-    let (mut net, token, mut peer) = connected(config);
+    let mut uring = Uring::new(Config { buffers: 8, buffer_len: 4096, sockets_max: 1 }).unwrap();
+    let (_, mut peer) = adopted(&mut uring);
     peer.write_all(&[1; 6 * 4096]).unwrap();
     // Longer than the test's bound: half of the pool ends it.
-    net.uring.wait(None, PATIENCE * 60).unwrap();
-    assert_eq!(net.receive(token, 6 * 4096), [1; 6 * 4096]);
+    uring.wait(None, PATIENCE * 60).unwrap();
+    assert!(matches!(uring.next_completion(), Some(Completion::Received(..))));
 }
 
 #[test]
 fn more_operations_than_the_queue_holds_are_kept() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(Config::default());
-    let (token, _peer) = net.connect(&listener);
+    let mut uring = Uring::new(Config::default()).unwrap();
+    let (token, _peer) = adopted(&mut uring);
     for _ in 0..SUBMISSIONS {
-        net.uring.pause(token);
-        net.uring.resume(token);
+        uring.pause(token);
+        uring.resume(token);
     }
-    let (other, mut peer) = net.connect(&listener);
+    let (other, mut peer) = adopted(&mut uring);
     peer.write_all(b"x").unwrap();
-    assert_eq!(net.receive(other, 1), b"x");
+    loop {
+        uring.wait(Some(PATIENCE), Duration::ZERO).unwrap();
+        assert!(!uring.inspect().is_idle, "nothing happened: {uring:?}");
+        if let Some(Completion::Received(from, bytes)) = uring.next_completion() {
+            break assert!(from == other && *bytes == *b"x");
+        }
+    }
 }
 
 #[test]
 fn dropping_with_everything_in_flight_lets_go_of_it() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(Config::default());
-    let (token, mut peer) = net.connect(&listener);
+    let mut uring = Uring::new(Config::default()).unwrap();
+    let (token, mut peer) = adopted(&mut uring);
     peer.write_all(&[0; 100_000]).unwrap();
-    net.uring.send(token, &[0; OUTBOX_LEN_MAX]).unwrap();
-    net.uring.connect(listener.local_addr().unwrap()).unwrap();
-    assert!(net.uring.ring.quiesce(), "the kernel lets go");
-    assert_eq!(net.uring.ring.pop().map(|c| c.result()), None);
+    uring.send(token, &[0; OUTBOX_LEN_MAX]).unwrap();
+    uring.connect("127.0.0.1:9".parse().unwrap()).unwrap();
+    uring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    assert!(uring.ring.quiesce(), "the kernel lets go");
+    assert_eq!(uring.ring.pop().map(|c| c.result()), None);
 }
 
-#[test]
-fn sizes_are_checked() {
-    for bad in [
-        Config { buffers: 3, ..Config::default() },
-        Config { buffers: 0, ..Config::default() },
-        Config { buffer_len: 0, ..Config::default() },
-        Config { sockets_max: 0, ..Config::default() },
-    ] {
-        assert!(matches!(Uring::new(bad), Err(SetupError::Config)), "{bad:?}");
-    }
-}
-
-/// A back end with a bound on every wait.
-struct Net {
-    uring: Uring,
-}
-
-impl Net {
-    fn new(config: Config) -> Self {
-        Self { uring: Uring::new(config).unwrap() }
-    }
-
-    /// Waits for something to happen. Fails when nothing does.
-    fn wait(&mut self) {
-        self.uring.wait(Some(PATIENCE), Duration::ZERO).unwrap();
-        let idle = self.uring.ring.pending() == 0 && self.uring.line.is_empty();
-        assert!(!idle, "nothing happened: {:?}", self.uring);
-    }
-
-    /// What happened next.
-    fn turn(&mut self) -> Vec<Completion> {
-        self.wait();
-        std::iter::from_fn(|| self.uring.next_completion()).collect()
-    }
-
-    /// Drops what happens until `wanted` does.
-    fn until(&mut self, wanted: impl Fn(&Completion) -> bool) -> Completion {
-        loop {
-            if let Some(completion) = self.turn().into_iter().find(&wanted) {
-                return completion;
-            }
-        }
-    }
-
-    fn connect(&mut self, listener: &TcpListener) -> (Token, TcpStream) {
-        let token = self.uring.connect(listener.local_addr().unwrap()).unwrap();
-        self.until(|c| matches!(c, Completion::Connected(t) if *t == token));
-        (token, listener.accept().unwrap().0)
-    }
-
-    /// At least `len` bytes that arrive on `token`, cut to `len`.
-    fn receive(&mut self, token: Token, len: usize) -> Vec<u8> {
-        let mut received = Vec::new();
-        while received.len() < len {
-            self.wait();
-            while received.len() < len
-                && let Some(completion) = self.uring.next_completion()
-            {
-                let Completion::Received(t, bytes) = completion else { panic!("{completion:?}") };
-                assert_eq!(t, token);
-                received.extend_from_slice(&bytes);
-            }
-        }
-        received.truncate(len);
-        received
-    }
-
-    fn closed(&mut self) -> (Token, CloseReason) {
-        match self.until(|c| matches!(c, Completion::Closed(..))) {
-            Completion::Closed(token, reason) => (token, reason),
-            other @ (Completion::Connected(_)
-            | Completion::ConnectFailed(..)
-            | Completion::Received(..)
-            | Completion::Woken) => unreachable!("{other:?}"),
-        }
-    }
-}
-
-fn connected(config: Config) -> (Net, Token, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(config);
-    let (token, peer) = net.connect(&listener);
-    (net, token, peer)
-}
-
-/// Closes with a reset: there are bytes that nobody has read.
-fn reset(peer: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
-    drop(peer);
-}
-
-/// `count` peers send `len` bytes each and close. Every byte is checked.
-fn transfer(config: Config, count: u8, len: usize) -> Counters {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut net = Net::new(config);
-    let peers: Vec<_> = (0..count).map(|seed| (seed, net.connect(&listener))).collect();
-    let mut writers: Vec<JoinHandle<()>> = Vec::new();
-    let mut received: Vec<(Token, u8, Vec<u8>)> = Vec::new();
-    for (seed, (token, mut peer)) in peers {
-        writers.push(thread::spawn(move || peer.write_all(&pattern(seed, len)).unwrap()));
-        received.push((token, seed, Vec::with_capacity(len)));
-    }
-    let mut open = usize::from(count);
-    while open > 0 {
-        net.wait();
-        while let Some(completion) = net.uring.next_completion() {
-            match completion {
-                Completion::Received(token, bytes) => {
-                    let row = received.iter_mut().find(|row| row.0 == token).unwrap();
-                    row.2.extend_from_slice(&bytes);
-                }
-                Completion::Closed(_, reason) => {
-                    assert_eq!(reason, CloseReason::Ended);
-                    open -= 1;
-                }
-                other @ (Completion::Connected(_) | Completion::ConnectFailed(..) | Completion::Woken) => {
-                    panic!("{other:?}")
-                }
-            }
-        }
-    }
-    for (_, seed, bytes) in received {
-        assert!(bytes == pattern(seed, len), "{} of {len} bytes came from {seed}", bytes.len());
-    }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
-    assert_eq!(net.uring.pool.free(), config.buffers);
-    assert_eq!(net.uring.counters().stale, 0);
-    net.uring.counters()
-}
-
-/// Bytes that differ at every place and between seeds.
-fn pattern(seed: u8, len: usize) -> Vec<u8> {
-    let mut state = u32::from(seed) * 2 + 1;
-    let step = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_le_bytes()[3]
-    };
-    (0..len).map(step).collect()
+/// A connection that needs no connecting, and its peer.
+fn adopted(uring: &mut Uring) -> (Token, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (uring.adopt(ours.into()).unwrap(), theirs)
 }

@@ -32,7 +32,7 @@ pub(super) struct UserData {
 }
 
 /// Slot indexes have 24 bits.
-pub(super) const INDEX_MAX: u32 = (1 << 24) - 1;
+pub(in crate::io) const INDEX_MAX: u32 = (1 << 24) - 1;
 
 impl UserData {
     /// Packs into what an SQE carries.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingest::{CameraConfig, Policy};
-use crate::io::{self, Config};
+use crate::io::{self, BackendKind, Config};
 use crate::limits::STREAM_BYTES_PER_TURN;
 use crate::publish::{Join, Session};
 use crate::rtsp::CameraUrl;
@@ -106,7 +106,7 @@ fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
 }
 
 struct World {
-    io: Uring,
+    io: Backend,
     events: EventSender,
     queue: HeapCons<Event>,
     now: Now,
@@ -150,7 +150,7 @@ impl World {
 fn started() -> (World, Stream) {
     let (producer, queue) = HeapRb::new(16).split();
     let events = EventSender::new(producer, io::wake_pair().unwrap().0);
-    let io = Uring::new(Config { sockets_max: 4, ..Config::default() }).unwrap();
+    let io = Backend::new(BackendKind::Uring, Config { sockets_max: 4, ..Config::default() }).unwrap();
     let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() } };
     let (url, credentials) = CameraUrl::parse("rtsp://127.0.0.1:9/x").unwrap();
     let new = NewStream {

@@ -94,6 +94,7 @@ pub(crate) fn info(info: &Info) -> String {
         ("Version", info.version.clone()),
         ("Started", info.start_time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
         ("Shards", format!("{}, io by {}", info.shards, info.io_backend)),
+        ("Why not uring", or_dash(info.io_backend_reason.clone())),
         ("Streams", format!("{} of at most {}", info.streams, info.streams_max)),
         ("Stream memory", format!("at most {} MiB", info.stream_memory_bytes_max >> 20)),
         ("Ring socket", info.ring_socket.clone()),

@@ -103,6 +103,7 @@ pub(crate) struct Stats {
 pub(crate) struct Info {
     pub(crate) version: String,
     pub(crate) io_backend: String,
+    pub(crate) io_backend_reason: String,
     pub(crate) shards: u32,
     pub(crate) streams: u32,
     pub(crate) streams_max: u32,
@@ -190,6 +191,7 @@ impl From<v1::ServerInfo> for Info {
         Self {
             version: info.version,
             io_backend: info.io_backend,
+            io_backend_reason: info.io_backend_reason,
             shards: info.shards,
             streams: info.streams,
             streams_max: limits.streams_max,

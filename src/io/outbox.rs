@@ -2,7 +2,7 @@
 //!
 //! Invariant: `sending` does not change, and so does not move, while a send of it is in flight.
 
-use crate::io::SendError;
+use super::SendError;
 use crate::limits::OUTBOX_LEN_MAX;
 
 /// What waits to be sent on one connection; at most [`OUTBOX_LEN_MAX`] bytes.
