@@ -152,8 +152,8 @@ struct vms_ring_segment_header {
     uint64_t epoch; /* random; of the stream's incarnation (kinds 1, 3) or of P's run (kinds 7, 8) */
     uint64_t features_required; /* an unknown bit: R MUST refuse */
     uint64_t features_optional; /* unknown bits are ignored */
-    uint32_t header_len; /* offset of the first record, tail or head (3, 7, 8); in kind 1 R uses tracks_off */
-    uint32_t rec_size; /* distance of records, tails or heads; 0 in a stream segment */
+    uint32_t header_len; /* offset of the first record, entry, tail or head (3, 6, 7, 8); in kind 1 R uses tracks_off */
+    uint32_t rec_size; /* distance of records, entries, tails or heads; 0 in a stream segment */
     uint64_t stream_uid; /* P's number of the stream; 0 in kinds 7 and 8 */
 };
 VMS_RING_ASSERT(sizeof(struct vms_ring_segment_header) == 64, "segment_header");

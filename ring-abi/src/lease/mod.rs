@@ -26,6 +26,8 @@ pub use ring::{BUDGET_MAX, Releaser, Releases};
 
 use crate::cursor::{self, Load, Store};
 use crate::layout::Lease;
+#[cfg(not(loom))]
+pub use crate::segment::OpenError;
 
 /// What a reader wrote into its release ring and cannot be. It is evicted for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

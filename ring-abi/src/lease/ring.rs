@@ -111,7 +111,8 @@ fn entries(
 ) -> Option<Box<[Word<AtomicU64, ReadWrite>]>> {
     let (at, distance) = (u64::from(header.header_len), u64::from(header.rec_size));
     let end = distance.checked_mul(capacity.into())?.checked_add(at)?;
-    if !capacity.is_power_of_two() || distance < 8 || end > map.len() {
+    let is_apart = distance >= 8 && distance.is_multiple_of(8);
+    if !capacity.is_power_of_two() || !is_apart || end > map.len() {
         return None;
     }
     (0..u64::from(capacity)).map(|n| map.word64(at + n * distance)).collect()

@@ -342,9 +342,15 @@ fn a_release_ring_that_is_none_is_refused() {
         open_read_write(&owned(&reader.releases), SegmentKind::SessionCursor).is_err(),
         "of another kind"
     );
-    for (offset, word) in
-        [(64, 0), (64, 3), (64, 1 << 20), (48, 8 << 32), (48, 256 | 4 << 32), (48, 257 | 8 << 32)]
-    {
+    for (offset, word) in [
+        (64, 0),
+        (64, 3),
+        (64, 1 << 20),
+        (48, 8 << 32),
+        (48, 256 | 4 << 32),
+        (48, 256 | 12 << 32),
+        (48, 257 | 8 << 32),
+    ] {
         let reader = Reader::new(Pool::new(3, 1, 0).attach(1).unwrap(), 1);
         put(&reader, offset, word);
         let is_refused = match Releaser::open(&owned(&reader.releases)) {

@@ -244,9 +244,9 @@ class SegmentHeader(NamedTuple):
     features_optional: int
     """unknown bits are ignored"""
     header_len: int
-    """offset of the first record, tail or head (3, 7, 8); in kind 1 R uses tracks_off"""
+    """offset of the first record, entry, tail or head (3, 6, 7, 8); in kind 1 R uses tracks_off"""
     rec_size: int
-    """distance of records, tails or heads; 0 in a stream segment"""
+    """distance of records, entries, tails or heads; 0 in a stream segment"""
     stream_uid: int
     """P's number of the stream; 0 in kinds 7 and 8"""
 
