@@ -38,7 +38,7 @@ fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
     refused(tap_as(&lab, STRANGER, &["door"]), "closed the connection");
     daemon.wait_for_log("turned away: no stream's access list names it");
 
-    let segments = mapped_streams(daemon.pid());
+    let segments = held_streams(daemon.pid());
     let stream = lab.ctl_json(&["access", "door"]);
     assert_eq!(stream["access"]["uids"].as_array().unwrap().len(), 0);
     guest.process.wait_for_log("the ring ended: Rotated, Revoked");
@@ -52,7 +52,7 @@ fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
     owner.process.signal(rustix::process::Signal::TERM);
     assert!(owner.process.wait_for_end(SOON).success());
     assert_flawless("door", &owner.summaries()["door"]);
-    assert_eq!(mapped_streams(daemon.pid()), segments, "memory of a stream that was left");
+    assert_eq!(held_streams(daemon.pid()), segments, "memory of a stream that was left");
 
     // Let in again, the guest reads again.
     lab.ctl_json(&["access", "door", "--gid", &GUEST.to_string()]);
@@ -227,7 +227,9 @@ fn set_up(lab: &Lab, cameras: &Cameras, id: &str, access: &[&str]) {
 fn tap_as(lab: &Lab, user: u32, arguments: &[&str]) -> Process {
     let copy = lab.path("vms-tap");
     if !fs::exists(&copy).unwrap() {
-        fs::copy(program("vms-tap"), &copy).unwrap();
+        // By another program: while this one writes a file, a child that another test starts has it open, too, and who may be
+        // written cannot be run.
+        support::run("cp", [program("vms-tap").as_os_str(), copy.as_ref()]);
     }
     let mut command = Command::new(copy);
     command.arg("--ring-socket").arg(lab.ring_socket()).args(arguments).uid(user).gid(user);
@@ -260,14 +262,20 @@ fn last_seq(tap: &Tap) -> u64 {
 /// Memory is freed on a thread of its own, of which nobody is told: looked for once a call of the daemon.
 fn wait_for_segments(lab: &Lab, daemon: &Process, count: usize) {
     let end = support::now() + SOON;
-    while mapped_streams(daemon.pid()) != count {
-        assert!(support::now() < end, "{} segments, not {count}", mapped_streams(daemon.pid()));
+    while held_streams(daemon.pid()) != [count; 2] {
+        assert!(support::now() < end, "{:?} segments, not {count}", held_streams(daemon.pid()));
         lab.ctl_json(&["info"]);
     }
 }
 
-/// Arenas that the daemon maps.
-fn mapped_streams(daemon: Pid) -> usize {
-    let maps = fs::read_to_string(format!("/proc/{}/maps", daemon.as_raw_nonzero())).unwrap();
-    maps.lines().filter(|line| line.contains("memfd:vms-stream")).count()
+/// Arenas that the daemon holds: as it maps them, and as it has them open.
+fn held_streams(daemon: Pid) -> [usize; 2] {
+    let process = format!("/proc/{}", daemon.as_raw_nonzero());
+    let maps = fs::read_to_string(format!("{process}/maps")).unwrap();
+    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap();
+    // A descriptor may be closed while it is looked at.
+    let files = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let is_stream = |name: &str| name.contains("memfd:vms-stream");
+    let open = files.filter(|file| is_stream(&file.to_string_lossy())).count();
+    [maps.lines().filter(|line| is_stream(line)).count(), open]
 }
