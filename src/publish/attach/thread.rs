@@ -283,7 +283,12 @@ impl<F: FnMut(Request)> Server<F> {
             Charged::Refused => false,
             Charged::New(number, pidfd) => {
                 let data = epoll::EventData::new_u64(PROCESS | number);
-                epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok()
+                let is_watched = epoll::add(&self.epoll, pidfd, data, epoll::EventFlags::IN).is_ok();
+                if !is_watched {
+                    // Nobody would tell of its end, and it gets no ring.
+                    self.held.ended(number);
+                }
+                is_watched
             }
         }
     }
