@@ -170,6 +170,10 @@ const _: () = {
     assert!(ATTACH_RATE.burst >= READER_SLOTS_MAX, "and attach all their streams");
     assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);
     assert!(ARENA_LEN_DEFAULT.is_power_of_two());
+    assert!(
+        MEMORY_RESERVE_MIN >= 4 * ARENA_LEN_DEFAULT as u64,
+        "a withdrawal may take a segment of the reserve"
+    );
     assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");
     assert!(PARAMETER_SET_LEN_MAX < PARAMETER_SETS_LEN_MAX);
     assert!(SEI_LEN_SCANNED < PARAMETER_SET_LEN_MAX);

@@ -1,6 +1,6 @@
 //! The calls of `MediaControl`, each a check of the request and one step of the [`Plane`](super::plane::Plane).
 //!
-//! No handler but those of SetupStream and UpdateStream awaits anything, and none waits for a camera.
+//! No handler but that of SetupStream awaits anything, and none waits for a camera.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -70,7 +70,7 @@ impl MediaControl for Api {
         request: Request<v1::UpdateStreamRequest>,
     ) -> Result<Response<v1::Stream>, Status> {
         let (id, access, etag) = spec::check_update(request.into_inner())?;
-        Ok(Response::new(self.plane.set_access(id, access, &etag).await?))
+        Ok(Response::new(self.plane.set_access(&id, access, &etag)?))
     }
 
     async fn teardown_stream(

@@ -27,9 +27,8 @@ pub(crate) struct Attachments {
     pending: HashMap<RingId, Pending>,
     /// Rings that a shard feeds, or is about to, with their readers.
     readers: HashMap<RingId, (StreamUid, Peer)>,
-    /// Guests that were sent the memory that a stream uses now. Who has detached may have kept it, so nobody is forgotten until
-    /// the stream goes on in other memory.
-    given: HashMap<StreamUid, HashSet<Peer>>,
+    /// Rings that are on their way back from the shard, because access was withdrawn while they were on their way there.
+    turned_away: HashSet<RingId>,
 }
 
 /// A reader whose ring is on its way to the shard.
@@ -39,10 +38,21 @@ struct Pending {
     ring_fd: OwnedFd,
 }
 
+/// What became of a reader whose ring a shard took in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// This one is being sent the stream's memory.
+    Sent(Peer),
+    /// It may not read the stream any more: its ring is to be detached.
+    TurnedAway,
+    /// Nobody waits for the ring.
+    Unknown,
+}
+
 impl Attachments {
     /// Nobody, behind `door`.
     pub(crate) fn new(door: Handle) -> Self {
-        Self { door, pending: HashMap::new(), readers: HashMap::new(), given: HashMap::new() }
+        Self { door, pending: HashMap::new(), readers: HashMap::new(), turned_away: HashSet::new() }
     }
 
     /// Makes the ring that the shard is to take in. A reader that cannot have one has been told so.
@@ -50,9 +60,6 @@ impl Attachments {
         match reader.make_ring(segment.uid, segment.epoch) {
             Ok((ring, ring_fd)) => {
                 self.readers.insert(reader.ring, (segment.uid, reader.peer));
-                if !reader.peer.is_owner {
-                    self.given.entry(segment.uid).or_default().insert(reader.peer);
-                }
                 self.pending.insert(reader.ring, Pending { segment, ring_fd });
                 Some(Box::new(ring))
             }
@@ -63,11 +70,24 @@ impl Attachments {
         }
     }
 
-    /// The shard took the ring in, for the stream's memory `stream_fd`.
-    pub(crate) fn attached(&mut self, ring: RingId, joined: Joined, stream_fd: Arc<OwnedFd>) {
-        let Some(Pending { segment, ring_fd }) = self.pending.remove(&ring) else { return };
+    /// The shard took the ring in, for the stream's memory `stream_fd`. Who may read the stream now is `access`, or not known when
+    /// it is being torn down. A reader that lost its access on the way is not sent the memory, and told so when the shard has let go.
+    pub(crate) fn attached(
+        &mut self,
+        ring: RingId,
+        joined: Joined,
+        stream_fd: Arc<OwnedFd>,
+        access: Option<&Access>,
+    ) -> Taken {
+        let Some(Pending { segment, ring_fd }) = self.pending.remove(&ring) else { return Taken::Unknown };
+        let Some(&(_, peer)) = self.readers.get(&ring) else { return Taken::Unknown };
+        if access.is_some_and(|access| !access.allows(peer)) {
+            self.turned_away.insert(ring);
+            return Taken::TurnedAway;
+        }
         let Segment { uid: stream, epoch } = segment;
         self.door.complete(Completion::Attached { ring, stream, epoch, joined, stream_fd, ring_fd });
+        Taken::Sent(peer)
     }
 
     /// The stream went, or failed, while the ring was on its way.
@@ -81,25 +101,10 @@ impl Attachments {
     /// No shard touches the ring any more.
     pub(crate) fn detached(&mut self, ring: RingId) {
         self.readers.remove(&ring);
-        self.door.complete(Completion::Detached { ring });
-    }
-
-    /// Whether somebody whom `access` does not name was sent the memory that `stream` uses, and so can read it as long as it does,
-    /// attached or not.
-    pub(crate) fn has_reader_outside(&self, stream: StreamUid, access: &Access) -> bool {
-        self.given.get(&stream).is_some_and(|peers| peers.iter().any(|peer| !access.allows(*peer)))
-    }
-
-    /// `stream` goes on in other memory, which only those whom `access` names will be sent.
-    pub(crate) fn moved(&mut self, stream: StreamUid, access: &Access) {
-        if let Some(peers) = self.given.get_mut(&stream) {
-            peers.retain(|peer| access.allows(*peer));
+        if self.turned_away.remove(&ring) {
+            return self.forbid(ring);
         }
-    }
-
-    /// `stream` is no more.
-    pub(crate) fn forget(&mut self, stream: StreamUid) {
-        self.given.remove(&stream);
+        self.door.complete(Completion::Detached { ring });
     }
 
     /// Streams that are not `live` any more, but whose memory readers hold: those of the user `uid`, or of all.
@@ -116,8 +121,63 @@ impl Attachments {
         self.door.set_guests(guests);
     }
 
+    /// The reader may not read what it asks for.
+    pub(crate) fn forbid(&self, ring: RingId) {
+        self.refuse(ring, RefusalCode::Forbidden, "this user may not read such a stream".to_owned());
+    }
+
     /// The reader does not get its stream.
     pub(crate) fn refuse(&self, ring: RingId, code: RefusalCode, text: String) {
         self.door.complete(Completion::Refused { ring, code, text });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use ring_abi::consumer::{Options, Reader};
+    use ring_abi::join::Join;
+
+    use super::*;
+    use crate::publish::Publisher;
+    use crate::publish::attach::{self, Limits, Listener, Request};
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn who_loses_access_on_the_way_to_the_shard_is_not_sent_the_memory() {
+        let path = std::env::temp_dir().join(format!("vms-control-attach-{}.sock", std::process::id()));
+        let (requests, asked) = channel();
+        let ask = move |request| requests.send(request).unwrap();
+        let door = attach::spawn(Listener::bind(&path).unwrap(), Limits::default(), 1, ask).unwrap();
+        let mut attachments = Attachments::new(door);
+        let mut publisher = Publisher::create(StreamUid(1), 9, 64 * 1024).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut reader = Reader::connect(&path, &Options { slots: 1, ..Options::default() }).unwrap();
+            let first = reader.attach("cam", &Join::default()).unwrap_err().to_string();
+            (first, reader.attach("cam", &Join::default()).is_ok())
+        });
+        let mut attached = |attachments: &mut Attachments, access: Option<&Access>| {
+            let Request::Attach(mut pending) = asked.recv_timeout(SOON).unwrap() else { panic!("no attach") };
+            // Everybody who can run this test is an owner here, whom no list can shut out.
+            pending.peer = Peer { uid: 7, gid: 7, is_owner: false };
+            let ring = attachments.begin(&pending, Segment { uid: StreamUid(1), epoch: 9 }).unwrap();
+            let joined = publisher.attach(*ring);
+            (pending.ring, pending.peer, attachments.attached(pending.ring, joined, publisher.fd(), access))
+        };
+        let (ring, _, taken) = attached(&mut attachments, Some(&Access::default()));
+        assert_eq!(taken, Taken::TurnedAway);
+        attachments.detached(ring);
+
+        // The only slot is free again, and who may read is sent the memory.
+        let access = Access { uids: BTreeSet::from([7]), ..Access::default() };
+        let (_, peer, taken) = attached(&mut attachments, Some(&access));
+        assert_eq!(taken, Taken::Sent(peer));
+        let (first, is_attached) = reader.join().unwrap();
+        assert!(first.contains("Forbidden") && first.contains("may not read"), "{first}");
+        assert!(is_attached);
     }
 }

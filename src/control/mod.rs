@@ -27,6 +27,7 @@ mod setups;
 mod show;
 mod signals;
 mod spec;
+mod withdrawals;
 
 pub use engine::StartError;
 pub use listen::ListenError;

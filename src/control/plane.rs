@@ -3,16 +3,16 @@
 //! Everything here runs on the control thread, but for making a stream's memory, which takes milliseconds. The mutex
 //! is there because tonic's handlers must be `Send`; it is never contended and never held across an await.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 use vms_proto::v1;
 
-use super::attach::{Attachments, Segment};
+use super::attach::{Attachments, Taken};
 use super::budget::Budget;
 use super::engine::{self, Engine, Io};
 use super::error::ApiError;
@@ -21,14 +21,17 @@ use super::registry::{Change, Page, Place, Registry};
 use super::setups::{self, Claim, Gone, Setups};
 use super::show;
 use super::spec::StreamSpec;
+use super::withdrawals::Withdrawals;
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
-use crate::limits::ENDED_STREAMS_HELD_MAX;
+use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX};
 use crate::publish::attach::{Handle, PendingAttach, Request};
-use crate::publish::{Access, Publisher, RefusalCode, Successor};
+use crate::publish::{Joined, Publisher, RefusalCode, RingId};
 use crate::shard::Event;
 use crate::time::UnixNanos;
+
+mod access;
 
 /// How long a set-up may wait for its memory. Then it is given up, and the caller is told to come again.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -40,6 +43,8 @@ pub(crate) struct SharedPlane {
     idle: Arc<Notify>,
     /// The plane's own, to be waited for without its lock.
     setups: Setups,
+    /// One for each stream that may look for other memory at once.
+    movers: Arc<Semaphore>,
 }
 
 /// What a request to set a stream up found.
@@ -59,8 +64,7 @@ pub(crate) struct Plane {
     attachments: Attachments,
     budget: Budget,
     setups: Setups,
-    /// Streams that are moving to other memory, and hold it twice.
-    rotating: HashSet<StreamUid>,
+    withdrawals: Withdrawals,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -86,6 +90,8 @@ pub(crate) struct Batch {
     pub(crate) lookups: Vec<Lookup>,
     /// What is left of streams that are gone, to be dropped on another thread.
     pub(crate) gone: Vec<Gone>,
+    /// Streams that are to move to other memory.
+    moves: Vec<StreamUid>,
     /// Whether there may be more events.
     pub(crate) more: bool,
     /// The shard's thread has ended.
@@ -123,12 +129,13 @@ impl SharedPlane {
             attachments,
             budget,
             setups: own,
-            rotating: HashSet::new(),
+            withdrawals: Withdrawals::default(),
             next_uid: 1,
             draining: false,
             start,
         };
-        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups }
+        let movers = Arc::new(Semaphore::new(SEGMENTS_MADE_MAX));
+        Self { plane: Arc::new(Mutex::new(plane)), idle: Arc::default(), setups, movers }
     }
 
     /// Registers and starts a stream; the flag tells whether it is new.
@@ -158,40 +165,6 @@ impl SharedPlane {
         Ok((stream, true))
     }
 
-    /// Changes who may read a stream. When a reader is no longer among them, the stream goes on in other memory, and this answers
-    /// when that is on its way to the shard. It is done also when the caller goes away meanwhile.
-    ///
-    /// # Errors
-    /// `Overloaded` while the stream is already moving; else what [`ApiError`] says. Nothing changed then.
-    pub(crate) async fn set_access(
-        &self,
-        id: StreamId,
-        access: Access,
-        etag: &str,
-    ) -> Result<v1::Stream, ApiError> {
-        let segment = {
-            let mut plane = self.lock();
-            match plane.begin_access(&id, &access, etag)? {
-                Some(segment) => segment,
-                None => return plane.finish_access(&id, access, etag, None),
-            }
-        };
-        let (plane, etag) = (self.clone(), etag.to_owned());
-        let moved = tokio::spawn(async move {
-            let uid = segment.uid;
-            let made = setups::on_a_thread(move || engine::make_successor(&segment)).await;
-            let mut plane = plane.lock();
-            let done =
-                made.and_then(|successor| plane.finish_access(&id, access, &etag, Some((uid, successor))));
-            if done.is_err() {
-                plane.rotating.remove(&uid);
-            }
-            done
-        });
-        // The task ends early only with the runtime.
-        moved.await.unwrap_or(Err(ApiError::Draining))
-    }
-
     /// The state. A panic in a handler left it whole: each change of the registry is one call.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Plane> {
         self.plane.lock().unwrap_or_else(PoisonError::into_inner)
@@ -200,10 +173,12 @@ impl SharedPlane {
     /// Takes up to `limit` events of `shard`.
     pub(crate) fn take_events(&self, shard: usize, limit: usize) -> Batch {
         let mut plane = self.lock();
-        let batch = plane.take_events(shard, limit);
+        let mut batch = plane.take_events(shard, limit);
         if plane.engine.live() == 0 {
             self.idle.notify_one();
         }
+        drop(plane);
+        batch.moves.drain(..).for_each(|uid| self.spawn_move(uid));
         batch
     }
 
@@ -241,61 +216,12 @@ impl Plane {
 
     /// Segments that take room, also those that only readers still hold.
     fn segments(&self) -> usize {
-        self.engine.live() + self.setups.rooms() + self.rotating.len() + self.held_by(None)
+        self.engine.live() + self.setups.rooms() + self.withdrawals.segments() + self.held_by(None)
     }
 
     /// Streams that no shard has any more, but readers of the user `uid` (or of any) hold.
     fn held_by(&self, uid: Option<u32>) -> usize {
         self.attachments.held_by(uid, |stream| self.engine.segment(stream).is_some())
-    }
-
-    /// Whether `access` cuts a reader off: then what other memory is to be made of. Its room is taken.
-    fn begin_access(
-        &mut self,
-        id: &StreamId,
-        access: &Access,
-        etag: &str,
-    ) -> Result<Option<Segment>, ApiError> {
-        if self.draining {
-            return Err(ApiError::Draining);
-        }
-        let place = self.registry.place(id, etag)?;
-        if !self.attachments.has_reader_outside(place.uid, access) {
-            return Ok(None);
-        }
-        if self.rotating.contains(&place.uid) {
-            return Err(ApiError::Overloaded);
-        }
-        self.budget.one_more(self.segments())?;
-        let segment = self.engine.segment(place.uid);
-        self.rotating.extend(segment.as_ref().map(|segment| segment.uid));
-        Ok(segment)
-    }
-
-    /// Notes who may read a stream and, given other memory for it, moves it there.
-    fn finish_access(
-        &mut self,
-        id: &StreamId,
-        access: Access,
-        etag: &str,
-        moved: Option<(StreamUid, Successor)>,
-    ) -> Result<v1::Stream, ApiError> {
-        // Somebody else may have changed the spec meanwhile.
-        self.registry.place(id, etag)?;
-        // The stream may have gone, or come back as another, while its memory was made.
-        if moved.as_ref().is_some_and(|(uid, _)| self.registry.uid(id) != Some(*uid)) {
-            return Err(ApiError::NotFound { id: id.clone() });
-        }
-        let stream = self.registry.set_access(id, access)?;
-        self.attachments.set_guests(self.registry.guests());
-        if let Some((uid, successor)) = moved {
-            info!(stream = %id, "access was withdrawn: the stream goes on in other memory");
-            if let Some(access) = self.registry.access(id) {
-                self.attachments.moved(uid, access);
-            }
-            self.engine.rotate(uid, successor);
-        }
-        Ok(stream)
     }
 
     /// Registers and starts a stream whose id is free.
@@ -383,8 +309,7 @@ impl Plane {
             None => reader.peer.is_owner,
         };
         if !allowed {
-            let text = "this user may not read such a stream".to_owned();
-            self.attachments.refuse(reader.ring, RefusalCode::Forbidden, text);
+            self.attachments.forbid(reader.ring);
             return;
         }
         let segment = self.registry.uid(&reader.stream).and_then(|uid| self.engine.segment(uid));
@@ -403,6 +328,16 @@ impl Plane {
         let uid = segment.uid;
         if let Some(ring) = self.attachments.begin(reader, segment) {
             self.engine.attach(uid, ring);
+        }
+    }
+
+    /// A shard took a ring in.
+    fn attached(&mut self, uid: StreamUid, ring: RingId, joined: Joined, memory: &Arc<OwnedFd>) {
+        let access = self.registry.access_of(uid);
+        match self.attachments.attached(ring, joined, Arc::clone(memory), access) {
+            Taken::Sent(peer) => self.withdrawals.give(uid, peer, memory),
+            Taken::TurnedAway if !self.engine.detach(uid, ring) => self.attachments.detached(ring),
+            Taken::TurnedAway | Taken::Unknown => {}
         }
     }
 
@@ -438,20 +373,17 @@ impl Plane {
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });
             }
-            Event::Attached { uid: _, ring, joined, segment } => {
-                self.attachments.attached(ring, joined, segment);
-            }
+            Event::Attached { uid, ring, joined, segment } => self.attached(uid, ring, joined, &segment),
             // Rings are dropped here, because a shard has no time for it.
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
             Event::Released { uid, memory } => {
-                self.rotating.remove(&uid);
                 batch.gone.push(self.setups.leave(memory));
+                batch.moves.extend(self.moved(uid).then_some(uid));
             }
             Event::Removed { uid, publisher } => {
-                self.rotating.remove(&uid);
-                self.attachments.forget(uid);
+                self.withdrawals.forget(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }
         }

@@ -139,6 +139,16 @@ impl Registry {
         self.streams.get(id).map(|entry| &entry.spec.access)
     }
 
+    /// Who may read the incarnation `uid`; `None` when it is not there any more.
+    pub(crate) fn access_of(&self, uid: StreamUid) -> Option<&Access> {
+        self.name(uid).and_then(|id| self.access(id))
+    }
+
+    /// The name of the incarnation `uid`; `None` when it is not there any more.
+    pub(crate) fn name(&self, uid: StreamUid) -> Option<&StreamId> {
+        self.names.get(&uid)
+    }
+
     /// Where the stream `id` is.
     ///
     /// # Errors
@@ -151,22 +161,36 @@ impl Registry {
         Ok(Place { uid: entry.uid, shard: entry.shard })
     }
 
-    /// Changes who may read a stream; the stream as it is then.
+    /// Changes who may read a stream; the stream as it is then. `withdrawn` says when somebody was to be cut off, if that begins now.
     ///
     /// # Errors
     /// `NotFound`.
-    pub(crate) fn set_access(&mut self, id: &StreamId, access: Access) -> Result<v1::Stream, ApiError> {
+    pub(crate) fn set_access(
+        &mut self,
+        id: &StreamId,
+        access: Access,
+        withdrawn: Option<UnixNanos>,
+    ) -> Result<v1::Stream, ApiError> {
         let next = self.revision + 1;
         let entry = self.streams.get_mut(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
-        if entry.spec.access != access {
-            entry.spec.access = access;
-            let (uid, spec) = (entry.uid, entry.spec.shown());
-            self.change(uid, |shown| {
-                shown.spec = Some(spec);
+        let is_new = entry.spec.access != access;
+        entry.spec.access = access;
+        let (uid, spec) = (entry.uid, entry.spec.shown());
+        self.change(uid, |shown| {
+            shown.spec = Some(spec);
+            if is_new {
                 shown.etag = format!("{next:x}");
-            });
-        }
+            }
+            if withdrawn.is_some() {
+                shown.withdrawal_pending_since = withdrawn.map(show::timestamp);
+            }
+        });
         self.stream(id)
+    }
+
+    /// Nobody whom the stream's access list does not name can see new units of it.
+    pub(crate) fn end_withdrawal(&mut self, uid: StreamUid) {
+        self.change(uid, |shown| shown.withdrawal_pending_since = None);
     }
 
     /// All that any stream's access list names.

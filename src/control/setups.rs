@@ -23,7 +23,7 @@ pub(crate) struct Setups(Arc<Shared>);
 
 struct Shared {
     rooms: Mutex<Rooms>,
-    /// Told when a claim ends.
+    /// Told when a claim ends, and when memory is free.
     ended: Notify,
     /// One for each segment that may be made at once.
     makers: Arc<Semaphore>,
@@ -70,7 +70,19 @@ impl Setups {
         is_free.then(|| Claim { id: id.clone(), shared: Arc::clone(&self.0) })
     }
 
-    /// Resolves when a claim has ended since this call.
+    /// Makes memory for a stream that is set up already. It is no claim: whoever calls has looked for room.
+    ///
+    /// # Errors
+    /// Those of `work`; `MemoryLimit` with what its thread died of.
+    pub(crate) async fn make<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let made = make(Arc::clone(&self.0.makers), work).await;
+        made.map_err(|why| ApiError::MemoryLimit { why }).flatten()
+    }
+
+    /// Resolves when a claim has ended, or a stream's memory was freed, since this call.
     pub(crate) fn ended(&self) -> Notified<'_> {
         self.0.ended.notified()
     }
@@ -96,26 +108,26 @@ impl Claim {
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<(T, Self), String> {
-        let permit = Arc::clone(&self.shared.makers).acquire_owned().await;
-        // The semaphore is never closed.
-        let permit = permit.map_err(|error| error.to_string())?;
-        let made = spawn_blocking(move || {
-            let made = work();
-            drop(permit);
-            (made, self)
-        });
-        made.await.map_err(|error| error.to_string())
+        make(Arc::clone(&self.shared.makers), move || (work(), self)).await
     }
 }
 
-/// Does `work`, which ends in its own good time also when nobody waits for it any more.
+/// Does `work` on a thread, when no more than a few others are at it.
 ///
 /// # Errors
-/// Those of `work`, or what the thread died of.
-pub(crate) async fn on_a_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(ApiError::MemoryLimit { why: error.to_string() }))
+/// What the thread died of.
+async fn make<T: Send + 'static>(
+    makers: Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    // The semaphore is never closed.
+    let permit = makers.acquire_owned().await.map_err(|error| error.to_string())?;
+    let made = spawn_blocking(move || {
+        let made = work();
+        drop(permit);
+        made
+    });
+    made.await.map_err(|error| error.to_string())
 }
 
 impl Shared {
@@ -135,6 +147,7 @@ impl Drop for Claim {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.0.rooms().leaving -= 1;
+        self.0.ended.notify_waiters();
     }
 }
 

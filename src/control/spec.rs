@@ -14,6 +14,9 @@ use crate::limits::{ACCESS_IDS_MAX, CREDENTIAL_LEN_MAX, LABEL_KEY_LEN_MAX, LABEL
 use crate::publish::Access;
 use crate::rtsp::{CameraUrl, Credentials, Scheme, UrlError};
 
+/// No user's and no group's id (chown(2), unix(7)).
+const INVALID_ID: u32 = u32::MAX;
+
 /// A stream as the caller wishes it.
 #[derive(Clone)]
 pub(crate) struct StreamSpec {
@@ -172,12 +175,22 @@ pub(crate) fn check_update(request: v1::UpdateStreamRequest) -> Result<(StreamId
     Ok((id, check_access(spec.access.unwrap_or_default())?, request.etag))
 }
 
+/// An id that stands twice counts once.
 fn check_access(given: v1::AccessPolicy) -> Result<Access, ApiError> {
     let v1::AccessPolicy { uids, gids } = given;
-    if uids.len().max(gids.len()) > ACCESS_IDS_MAX {
+    let access = Access { uids: uids.into_iter().collect(), gids: gids.into_iter().collect() };
+    if access.uids.len().max(access.gids.len()) > ACCESS_IDS_MAX {
         return Err(invalid("spec.access", &format!("at most {ACCESS_IDS_MAX} users and as many groups")));
     }
-    Ok(Access { uids: uids.into_iter().collect(), gids: gids.into_iter().collect() })
+    for (field, ids) in [("spec.access.uids", &access.uids), ("spec.access.gids", &access.gids)] {
+        if ids.contains(&INVALID_ID) {
+            let why = format!(
+                "{INVALID_ID} is -1, which is nobody's id: the kernel says it of a peer that it does not know"
+            );
+            return Err(invalid(field, &why));
+        }
+    }
+    Ok(access)
 }
 
 fn invalid(field: &'static str, why: &str) -> ApiError {
@@ -240,6 +253,20 @@ pub(super) mod tests {
         }
         let differs = v1::StreamSpec { url: "rtsp://other/".into(), ..Default::default() };
         assert_eq!(reason(with(differs)), "INVALID_URL");
+    }
+
+    #[test]
+    fn an_access_list_counts_each_id_once_and_holds_no_id_that_is_nobodys() {
+        let list = |uids: Vec<u32>, gids: Vec<u32>| check_access(v1::AccessPolicy { uids, gids });
+        let many = (0..64).chain(0..64).collect::<Vec<u32>>();
+        let access = list(many.clone(), vec![5; 1000]).unwrap();
+        assert_eq!((access.uids.len(), access.gids.len()), (64, 1));
+        assert!(list([many, vec![64]].concat(), vec![]).is_err());
+        for (uids, gids, field) in [(vec![1, u32::MAX], vec![], "uids"), (vec![], vec![u32::MAX], "gids")] {
+            let error = list(uids, gids).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains("-1") && error.contains("nobody's"), "{error}");
+        }
+        list(vec![u32::MAX - 1], vec![0]).unwrap();
     }
 
     #[test]

@@ -136,10 +136,11 @@ impl Publisher {
     pub fn feed(&mut self) -> Option<Mono> {
         self.producer.feed(self.now.as_nanos());
         self.rotation.feed(self.now);
+        self.rotation.switch(&mut self.producer, self.now);
         self.poll_timeout()
     }
 
-    /// When [`Publisher::feed`] is due; `None` while no reader is behind.
+    /// When [`Publisher::feed`] is due; `None` while no reader is behind and no segment waits.
     pub fn poll_timeout(&self) -> Option<Mono> {
         self.producer.next_feed().map(Mono).into_iter().chain(self.rotation.poll_timeout()).min()
     }
@@ -151,13 +152,19 @@ impl Publisher {
     }
 
     /// Goes on in `successor`'s segment from the next unit on, so that who is not let in there sees no more. Readers drain the segment
-    /// until now and attach again. [`Publisher::take_released`] gives its memory back.
-    pub fn rotate(&mut self, successor: Successor) {
-        self.rotation.prepare(successor);
+    /// until now and attach again. [`Publisher::take_released`] gives its memory back. A stream stays in a
+    /// segment for at least a second, so that readers which follow it there lose nothing; until then `successor` waits.
+    ///
+    /// # Errors
+    /// `successor` comes back when another waits already, which does as well.
+    pub fn rotate(&mut self, successor: Successor) -> Result<(), Successor> {
+        self.rotation.prepare(successor)?;
         self.rotation.switch(&mut self.producer, self.now);
+        Ok(())
     }
 
-    /// Memory that is no longer used, to be dropped on another thread: unmapping an arena takes milliseconds.
+    /// Memory that is no longer used since the last [`Publisher::feed`], to be dropped on another thread: unmapping an arena takes
+    /// milliseconds.
     pub fn take_released(&mut self) -> Option<Successor> {
         self.rotation.take_released()
     }
@@ -170,7 +177,7 @@ impl Publisher {
 
     /// Whether every reader has had all it can have.
     pub fn is_drained(&self) -> bool {
-        self.producer.is_drained()
+        self.producer.is_drained() && !self.rotation.is_feeding()
     }
 
     /// What the latest parameter sets say; `None` before the first.
@@ -303,8 +310,33 @@ const _: () = {
 
 #[cfg(test)]
 mod tests {
+    use ring_abi::join::{From, Join};
+    use ring_abi::layout::Class;
+
     use super::*;
     use crate::limits::{ARENA_LEN_DEFAULT, UNIT_LEN_MAX};
+
+    #[test]
+    fn a_stream_that_ends_is_drained_when_the_readers_of_the_segment_before_are_too() {
+        let arena = 64 * 1024;
+        let mut publisher = Publisher::create(StreamUid(1), 1, arena).unwrap();
+        let session = ring_abi::producer::Session::create(1, 1, 1).unwrap();
+        let join = Join { ring_slots: 8, ..Join::new(Class::Archive, From::Oldest) };
+        let (ring, _) = ReaderRing::create(1, 1, &join, &session, 0).unwrap();
+        publisher.attach(ring);
+        for _ in 0..12 {
+            publisher.producer.begin(VIDEO);
+            let unit = Unit { flags: Flags::KEY, ..Unit::default() };
+            publisher.producer.commit(VIDEO, &unit, &[], 0).unwrap();
+        }
+        publisher.rotate(Successor::create(StreamUid(1), 1, arena).unwrap()).unwrap();
+        publisher.close(0);
+        publisher.feed();
+        assert!(!publisher.is_drained(), "its ring is full");
+        publisher.set_now(publisher.poll_timeout().unwrap() + std::time::Duration::from_secs(1));
+        publisher.feed();
+        assert!(publisher.is_drained() && publisher.take_released().is_some());
+    }
 
     #[test]
     fn the_limit_that_is_told_is_the_one_that_is_kept() {

@@ -1,10 +1,14 @@
 //! Moving a stream into another segment, between two units, to withdraw access: a mapping cannot be taken back.
 //!
 //! ```text
-//! prepared ──no unit is open──▶ the publisher's producer; the one before: retiring ──drained, or late──▶ released
+//! prepared ──settled, no unit is open──▶ the publisher's producer; the one before: retiring ──drained, or late──▶ released
 //! ```
+//! Readers follow by attaching again, and find in the segment that is written now what came since. So that is not left before
+//! they had [`SETTLE`] to come: a successor that is prepared earlier waits. It does for all who want one until then.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ring_abi::producer::{Producer, ReaderRing, RingId, TrackSpec};
@@ -15,6 +19,12 @@ use crate::time::Mono;
 
 /// How long readers that are behind are fed from the segment that was left.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long a segment is written at least before it is left.
+const SETTLE: Duration = Duration::from_secs(1);
+const _: () = assert!(
+    LINGER.as_nanos() <= SETTLE.as_nanos(),
+    "when one segment is left, the one before it is released"
+);
 
 /// A segment for a stream to go on in, or one that it left.
 #[derive(Debug)]
@@ -29,6 +39,11 @@ impl Successor {
         let tracks = [TrackSpec::video(arena_len as u64)];
         Producer::create(uid.0, epoch, &tracks).map(Box::new).map(Self)
     }
+
+    /// The segment's descriptor, as [`Publisher::fd`](super::Publisher::fd) gives it once the stream is there.
+    pub fn fd(&self) -> Arc<OwnedFd> {
+        self.0.fd()
+    }
 }
 
 /// What is under way; at most one of each.
@@ -37,6 +52,8 @@ pub(super) struct Rotation {
     prepared: Option<Successor>,
     retiring: Option<Retiring>,
     released: Option<Successor>,
+    /// Not before this is the next segment gone to; `None` when that has passed.
+    settled_at: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -47,15 +64,29 @@ struct Retiring {
 
 impl Rotation {
     /// The segment to go on in at the next chance.
-    pub(super) fn prepare(&mut self, successor: Successor) {
+    ///
+    /// # Errors
+    /// `successor` comes back when one is prepared already, which does as well: it is empty, and nobody has it.
+    pub(super) fn prepare(&mut self, successor: Successor) -> Result<(), Successor> {
+        if self.prepared.is_some() {
+            return Err(successor);
+        }
         self.prepared = Some(successor);
+        Ok(())
     }
 
-    /// Goes on in the prepared segment, if there is one and no unit is open.
+    /// Goes on in the prepared segment, if there is one, no unit is open, and the readers had their time to come to this one.
     pub(super) fn switch(&mut self, producer: &mut Producer, now: Mono) {
+        self.settled_at = self.settled_at.filter(|at| now < *at);
+        if self.settled_at.is_some() || self.retiring.is_some() {
+            return;
+        }
         let Some(Successor(fresh)) = self.prepared.take() else { return };
         match producer.rotate(*fresh, now.as_nanos()) {
-            Ok(old) => self.retiring = Some(Retiring { producer: Box::new(old), until: now + LINGER }),
+            Ok(old) => {
+                self.retiring = Some(Retiring { producer: Box::new(old), until: now + LINGER });
+                self.settled_at = Some(now + SETTLE);
+            }
             Err(fresh) => self.prepared = Some(Successor(fresh)),
         }
     }
@@ -70,10 +101,18 @@ impl Rotation {
         }
     }
 
-    /// When [`Rotation::feed`] is due.
+    /// Whether readers of the segment that was left are still being fed.
+    pub(super) const fn is_feeding(&self) -> bool {
+        self.retiring.is_some()
+    }
+
+    /// When [`Rotation::feed`] or [`Rotation::switch`] is due. A unit that is open has no time; its end is a call of `switch`.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        let retiring = self.retiring.as_ref()?;
-        Some(retiring.producer.next_feed().map_or(retiring.until, |at| retiring.until.min(Mono(at))))
+        let feed = self.retiring.as_ref().map(|Retiring { producer, until }| {
+            producer.next_feed().map_or(*until, |at| (*until).min(Mono(at)))
+        });
+        let switch = self.settled_at.filter(|_| self.prepared.is_some());
+        feed.into_iter().chain(switch).min()
     }
 
     pub(super) fn take_touched(&mut self, touched: &mut TouchedSessions) {
@@ -93,28 +132,4 @@ impl Rotation {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    const ARENA: usize = 64 * 1024;
-
-    #[test]
-    fn a_segment_is_left_between_two_units_only() {
-        let successor = || Successor::create(StreamUid(1), 9, ARENA).unwrap();
-        let Successor(mut producer) = successor();
-        let first = producer.fd();
-        let mut rotation = Rotation::default();
-        producer.begin(0);
-        rotation.prepare(successor());
-        rotation.switch(&mut producer, Mono(0));
-        assert!(Arc::ptr_eq(&producer.fd(), &first), "a unit is open");
-        producer.abort(0);
-        rotation.switch(&mut producer, Mono(0));
-        assert!(!Arc::ptr_eq(&producer.fd(), &first));
-        rotation.feed(Mono(0));
-        assert_eq!(rotation.poll_timeout(), None, "nobody was behind");
-        assert!(Arc::ptr_eq(&rotation.take_released().unwrap().0.fd(), &first));
-    }
-}
+mod tests;

@@ -202,7 +202,11 @@ impl Stream {
         if self.is_over || self.is_broken {
             return around.events.answer(Event::Released { uid: self.uid, memory: successor });
         }
-        self.call(around, |_, publisher, _| publisher.rotate(successor));
+        let mut surplus = None;
+        self.call(around, |_, publisher, _| surplus = publisher.rotate(successor).err());
+        if let Some(memory) = surplus {
+            around.events.answer(Event::Released { uid: self.uid, memory });
+        }
     }
 
     /// The end of the stream's turn: gives readers what they have room for, and notes whose bell is to be rung.

@@ -212,6 +212,14 @@ impl Watch {
         self.wait(0, &format!("the removal of {id}"), is_it);
     }
 
+    /// The stream as the next event about it says that `wanted` does, after what the call before this one gave.
+    pub(crate) fn next_event(&mut self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let is_it = |event: &Value| event["stream"]["stream_id"] == id && wanted(&event["stream"]);
+        let index = self.wait(self.passed, what, is_it);
+        self.passed = index + 1;
+        self.seen[index]["stream"].clone()
+    }
+
     /// After the daemon's end: all that it printed, on either stream.
     pub(crate) fn everything(&mut self) -> String {
         self.process.wait_for_end(SOON);

@@ -62,7 +62,9 @@ async fn set_access<W: Write>(
     let spec = Some(v1::StreamSpec { access: Some(access), ..Default::default() });
     let request = v1::UpdateStreamRequest { id, spec, ..Default::default() };
     let stream = view::Stream::from(client.update_stream(request).await?.into_inner());
-    let line = format!("stream {} may be read by {}", stream.stream_id, table::readers(&stream.access));
+    let pending = stream.withdrawal_pending_since.is_some();
+    let note = if pending { "; others are being cut off: `get` tells when that is done" } else { "" };
+    let line = format!("stream {} may be read by {}{note}", stream.stream_id, table::readers(&stream.access));
     output.value(&stream, &line)
 }
 

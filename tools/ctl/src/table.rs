@@ -50,6 +50,7 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("Transport", stream.transport.clone()),
         ("Labels", or_dash(labels.join(" "))),
         ("Access", readers(&stream.access)),
+        ("Withdrawal", withdrawal(stream)),
         ("State", state),
         ("Detail", or_dash(stream.detail.clone())),
         ("Next attempt", time(&stream.next_attempt)),
@@ -70,6 +71,14 @@ pub(crate) fn describe(stream: &Stream) -> String {
 pub(crate) fn readers(access: &Access) -> String {
     let list = |name, ids: &[u32]| ids.iter().map(|id| format!(", {name} {id}")).collect::<String>();
     format!("the daemon's user, root{}{}", list("uid", &access.uids), list("gid", &access.gids))
+}
+
+/// Whether readers that lost access are still to be cut off.
+pub(crate) fn withdrawal(stream: &Stream) -> String {
+    stream
+        .withdrawal_pending_since
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |since| format!("pending since {since}"))
 }
 
 /// `watch`: one line.

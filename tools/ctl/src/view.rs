@@ -47,6 +47,8 @@ pub(crate) struct Stream {
     pub(crate) transport: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) access: Access,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) withdrawal_pending_since: Option<Timestamp>,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) detail: String,
@@ -132,6 +134,7 @@ impl From<v1::Stream> for Stream {
                 .access
                 .map(|v1::AccessPolicy { uids, gids }| Access { uids, gids })
                 .unwrap_or_default(),
+            withdrawal_pending_since: stream.withdrawal_pending_since,
             state,
             reason,
             detail: stream.detail,
