@@ -232,7 +232,7 @@ impl Daemon {
             let flags = if keys.contains(&seq) { UnitFlags::KEY } else { UnitFlags::default() };
             publisher.commit(&unit(seq, flags, &nal_ends, config)).unwrap();
             publisher.take_touched(&mut touched);
-            touched.ring();
+            touched.ring(|_| false);
         }
     }
 

@@ -37,5 +37,16 @@ fn one_session_reads_every_unit_of_32_cameras() {
         let bits = summary["bytes"].as_u64().unwrap() * 8;
         assert!(bits >= 3_500_000 * (SECONDS as u64 - 2), "{id}: {bits} bits only");
     }
+    let info = lab.ctl_json(&["info"]);
+    let sum = |name: &str| -> u64 {
+        info["shard_stats"].as_array().unwrap().iter().map(|shard| shard[name].as_u64().unwrap()).sum()
+    };
+    // Shards tell about once a second.
+    let read: u64 = summaries.values().map(|summary| summary["bytes"].as_u64().unwrap()).sum();
+    assert!(sum("received_bytes") > read / 10 * 9, "{read} bytes were read: {info}");
+    assert_eq!(sum("streams"), CAMERAS as u64);
+    for name in ["turns", "wake_ups", "system_calls", "completions", "reader_wakes"] {
+        assert!(sum(name) > 0, "{name}: {info}");
+    }
     assert!(daemon.terminate().success());
 }

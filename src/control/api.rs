@@ -121,7 +121,8 @@ impl MediaControl for Api {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             io_backend: facts.io.backend.name().to_owned(),
             io_backend_reason: facts.io.why_not_uring.unwrap_or_default(),
-            shards: number(facts.shards),
+            shards: number(facts.shards.len()),
+            shard_stats: facts.shards.iter().map(show::shard_stats).collect(),
             limits: Some(v1::Limits {
                 streams_max: number(STREAMS_MAX),
                 unit_bytes_max: UNIT_LEN_MAX as u64,

@@ -26,7 +26,7 @@ use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
     self, BackendKind, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused,
-    ShardConfig,
+    ShardConfig, ShardStats,
 };
 
 /// All shards.
@@ -59,6 +59,8 @@ struct Shard {
     /// Commands that found the queue full.
     waiting: VecDeque<Command>,
     streams: usize,
+    /// As of a second ago.
+    stats: ShardStats,
     thread: JoinHandle<()>,
 }
 
@@ -139,9 +141,16 @@ impl Engine {
         Ok((engine, bells))
     }
 
-    /// How many shards there are.
-    pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
+    /// What each shard has done.
+    pub(crate) fn stats(&self) -> Vec<ShardStats> {
+        self.shards.iter().map(|shard| ShardStats { streams: shard.streams, ..shard.stats }).collect()
+    }
+
+    /// A shard's counters are now these.
+    pub(crate) fn note_stats(&mut self, shard: usize, stats: ShardStats) {
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.stats = stats;
+        }
     }
 
     /// How they do input and output.
@@ -270,7 +279,14 @@ impl Engine {
 impl Shard {
     fn start(config: ShardConfig) -> Result<Self, shard::StartError> {
         let shard::ShardHandle { commands, events, thread } = shard::spawn(config)?;
-        Ok(Self { commands, events, waiting: VecDeque::new(), streams: 0, thread })
+        Ok(Self {
+            commands,
+            events,
+            waiting: VecDeque::new(),
+            streams: 0,
+            stats: ShardStats::default(),
+            thread,
+        })
     }
 
     #[expect(

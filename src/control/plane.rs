@@ -28,7 +28,7 @@ use crate::ingest::{State, Status};
 use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX};
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Joined, Publisher, RefusalCode, RingId};
-use crate::shard::Event;
+use crate::shard::{Event, ShardStats};
 use crate::time::UnixNanos;
 
 mod access;
@@ -105,8 +105,8 @@ pub(crate) struct Facts {
     pub(crate) streams: usize,
     /// Revision now.
     pub(crate) revision: u64,
-    /// Shards.
-    pub(crate) shards: usize,
+    /// What each shard has done.
+    pub(crate) shards: Vec<ShardStats>,
     /// How they do input and output.
     pub(crate) io: Io,
     /// Bytes that the streams' memory may take.
@@ -278,7 +278,7 @@ impl Plane {
         Facts {
             streams: self.registry.len(),
             revision: self.registry.revision(),
-            shards: self.engine.shards(),
+            shards: self.engine.stats(),
             io: self.engine.io().clone(),
             stream_memory_max: self.budget.bytes_max(),
             start: self.start,
@@ -354,13 +354,13 @@ impl Plane {
                 batch.is_over = self.engine.is_over(shard);
                 return batch;
             };
-            self.take_event(event, &mut batch);
+            self.take_event(shard, event, &mut batch);
         }
         batch.more = true;
         batch
     }
 
-    fn take_event(&mut self, event: Event, batch: &mut Batch) {
+    fn take_event(&mut self, shard: usize, event: Event, batch: &mut Batch) {
         let now = clock::now();
         match event {
             Event::Status { uid, status } => {
@@ -369,6 +369,7 @@ impl Plane {
                 }
             }
             Event::Format { uid, format } => self.registry.format(uid, format),
+            Event::ShardStats(stats) => self.engine.note_stats(shard, stats),
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });

@@ -7,7 +7,7 @@ use vms_proto::v1;
 use crate::codec::{Codec, VideoFormat};
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
-use crate::shard::StreamStats;
+use crate::shard::{ShardStats, StreamStats};
 use crate::time::{Mono, Now, UnixNanos};
 
 /// A wall-clock time.
@@ -65,6 +65,22 @@ pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
         key_units: camera.key_units,
         readers: published.readers,
         ..v1::StreamStats::default()
+    }
+}
+
+/// A shard's counters.
+pub(crate) fn shard_stats(stats: &ShardStats) -> v1::ShardStats {
+    v1::ShardStats {
+        streams: u32::try_from(stats.streams).unwrap_or(u32::MAX),
+        turns: stats.turns,
+        wake_ups: stats.wake_ups,
+        system_calls: stats.system_calls,
+        completions: stats.completions,
+        received_bytes: stats.received_bytes,
+        reader_wakes: stats.reader_wakes,
+        out_of_buffers: stats.out_of_buffers,
+        rearms: stats.rearms,
+        overruns: stats.overruns,
     }
 }
 

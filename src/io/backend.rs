@@ -138,6 +138,18 @@ impl Backend {
         either!(&mut self.0, kernel => kernel.wait(timeout, hold))
     }
 
+    /// Wakes one thread, of any process, that waits on the futex `word` (32 bits, not private): with the next
+    /// [`wait`](Self::wait), which costs no system call of its own. False when this back end cannot, epoll for one.
+    ///
+    /// `word` is a name to the kernel and is not accessed.
+    #[must_use]
+    pub fn wake_waiter(&mut self, word: *const u32) -> bool {
+        match &mut self.0 {
+            Kernel::Uring(uring) => uring.wake_waiter(word),
+            Kernel::Epoll(_) => false,
+        }
+    }
+
     /// The next thing that happened; `None` when all was told, or enough for one turn.
     pub fn next_completion(&mut self) -> Option<Completion> {
         either!(&mut self.0, kernel => kernel.next_completion())

@@ -191,6 +191,8 @@ pub struct WaitError(#[source] pub io::Error);
 pub struct Counters {
     /// Calls of `wait`.
     pub turns: u64,
+    /// Calls of `wait` that were allowed to sleep: each ended with a wake-up.
+    pub sleeps: u64,
     /// System calls on the data path.
     pub enters: u64,
     /// Completions taken from the kernel, with those that concern nobody but the back end.
@@ -201,6 +203,8 @@ pub struct Counters {
     pub out_of_buffers: u64,
     /// Receives armed again after they had ended for whatever reason; io_uring only.
     pub rearms: u64,
+    /// Waiters that were woken without a system call of their own.
+    pub wakes: u64,
     /// Wake-ups by a [`Waker`].
     pub wakeups: u64,
     /// Completions of an earlier use of their slot. Always 0, or the slot was reused too early.

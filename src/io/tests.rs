@@ -2,9 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::thread::futex;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::*;
@@ -45,6 +48,7 @@ on_both![
     a_peer_that_does_not_read_fills_the_outbox,
     a_wait_ends_at_its_time_out_and_by_a_wake,
     a_hold_sleeps_over_a_completion_and_ends_by_itself,
+    a_waiter_of_another_thread_is_woken,
     sizes_are_checked,
 ];
 
@@ -300,6 +304,38 @@ fn a_hold_sleeps_over_a_completion_and_ends_by_itself(kind: BackendKind) {
     assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 }, "{slept:?}");
     let Some(Completion::Received(t, bytes)) = net.io.next_completion() else { panic!() };
     assert!(t == token && *bytes == *b"one");
+}
+
+fn a_waiter_of_another_thread_is_woken(kind: BackendKind) {
+    let word = Arc::new(AtomicU32::new(0));
+    let waiter = thread::spawn({
+        let word = Arc::clone(&word);
+        move || {
+            let bound = Timespec { tv_sec: 10, tv_nsec: 0 };
+            while word.load(Ordering::Acquire) == 0 {
+                match futex::wait(&word, futex::Flags::empty(), 0, Some(&bound)) {
+                    Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+                    Err(errno) => panic!("nobody woke it: {errno}"),
+                }
+            }
+        }
+    });
+    let mut net = Net::new(kind, Config::default());
+    word.store(1, Ordering::Release);
+    while !waiter.is_finished() {
+        let is_queued = net.io.wake_waiter(word.as_ptr());
+        assert_eq!(is_queued, kind == BackendKind::Uring, "needs Linux 6.7");
+        net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        assert!(net.io.next_completion().is_none(), "a success is silent");
+        if !is_queued {
+            futex::wake(&word, futex::Flags::empty(), 1).unwrap();
+        }
+    }
+    waiter.join().unwrap();
+    // A name that nobody waits on, or that is no memory at all, harms nobody.
+    let _ = net.io.wake_waiter(std::ptr::without_provenance(8));
+    net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    assert!(net.io.next_completion().is_none());
 }
 
 fn sizes_are_checked(kind: BackendKind) {

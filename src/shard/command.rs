@@ -82,6 +82,31 @@ pub struct StreamStats {
     pub published: publish::Counters,
 }
 
+/// What a shard has done since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Streams that it carries now.
+    pub streams: usize,
+    /// Turns.
+    pub turns: u64,
+    /// Turns that ended with a sleep.
+    pub wake_ups: u64,
+    /// System calls to receive, send, wait and wake readers. Those to make and close sockets are not counted.
+    pub system_calls: u64,
+    /// Completions, or events and receives.
+    pub completions: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Readers that slept and were woken.
+    pub reader_wakes: u64,
+    /// Receives that found no free buffer.
+    pub out_of_buffers: u64,
+    /// Receives armed again.
+    pub rearms: u64,
+    /// Times that a stream had more than its share of a turn and went on in the next.
+    pub overruns: u64,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
@@ -117,6 +142,8 @@ pub enum Event {
         /// The counters.
         stats: StreamStats,
     },
+    /// The shard's own counters, about once a second while it has streams.
+    ShardStats(ShardStats),
     /// A reader was taken in.
     Attached {
         /// Which stream.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
-use super::command::{Event, StreamStats};
+use super::command::{Event, ShardStats, StreamStats};
 use crate::codec::VideoFormat;
 use crate::ids::StreamUid;
 use crate::ingest::Status;
@@ -21,6 +21,7 @@ pub(super) struct EventSender {
     queue: HeapProd<Event>,
     bell: Waker,
     answers: VecDeque<Event>,
+    shard_stats: Option<ShardStats>,
     waiting: BTreeMap<StreamUid, Waiting>,
     /// Streams of `waiting`, those that have waited longest first.
     line: VecDeque<StreamUid>,
@@ -39,7 +40,14 @@ struct Waiting {
 impl EventSender {
     /// Sends into `queue` and rings `bell`.
     pub(super) const fn new(queue: HeapProd<Event>, bell: Waker) -> Self {
-        Self { queue, bell, answers: VecDeque::new(), waiting: BTreeMap::new(), line: VecDeque::new() }
+        Self {
+            queue,
+            bell,
+            answers: VecDeque::new(),
+            shard_stats: None,
+            waiting: BTreeMap::new(),
+            line: VecDeque::new(),
+        }
     }
 
     /// The stream's status is now this.
@@ -55,6 +63,11 @@ impl EventSender {
     /// The stream's counters are now these.
     pub(super) fn stats(&mut self, uid: StreamUid, stats: StreamStats) {
         self.entry(uid).stats = Some(stats);
+    }
+
+    /// The shard's counters are now these.
+    pub(super) fn shard_stats(&mut self, stats: ShardStats) {
+        self.shard_stats = Some(stats);
     }
 
     /// The stream needs addresses; an earlier question is void.
@@ -79,6 +92,11 @@ impl EventSender {
         }
         // The bell rings also when nothing found room: the control thread has to make some.
         self.flush_answers();
+        if let Some(stats) = self.shard_stats.take()
+            && self.queue.try_push(Event::ShardStats(stats)).is_err()
+        {
+            self.shard_stats = Some(stats);
+        }
         while let Some(&uid) = self.line.front() {
             if !self.flush_stream(uid) {
                 break;
@@ -117,7 +135,7 @@ impl EventSender {
 
     /// Whether no event waits for room.
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.answers.is_empty()
+        self.line.is_empty() && self.answers.is_empty() && self.shard_stats.is_none()
     }
 
     fn entry(&mut self, uid: StreamUid) -> &mut Waiting {
@@ -154,11 +172,12 @@ impl Waiting {
             Event::Format { format, .. } => self.format = Some(format),
             Event::Stats { stats, .. } => self.stats = Some(stats),
             Event::Removed { publisher, .. } => self.removed = Some(publisher),
-            Event::Attached { .. }
+            Event::ShardStats(_)
+            | Event::Attached { .. }
             | Event::NotAttached { .. }
             | Event::Detached { .. }
             | Event::Released { .. } => {
-                debug_assert!(false, "answers do not wait here");
+                debug_assert!(false, "only what a stream tells waits here");
             }
         }
     }

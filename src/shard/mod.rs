@@ -23,6 +23,6 @@ mod turn;
 mod tests;
 
 pub use crate::io::{BackendKind, ProbeError, probe};
-pub use command::{Command, Event, NewStream, StreamStats};
+pub use command::{Command, Event, NewStream, ShardStats, StreamStats};
 pub use handle::{CommandSender, EventReceiver, Refused};
 pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

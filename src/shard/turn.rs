@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringbuf::HeapCons;
 use ringbuf::traits::{Consumer, Observer};
 
-use super::command::{Command, Event, NewStream};
+use super::command::{Command, Event, NewStream, ShardStats};
 use super::deadlines::Deadlines;
 use super::events::EventSender;
 use super::line::Line;
@@ -42,6 +42,10 @@ pub(super) struct Shard {
     stats_at: Mono,
     /// Turns so far.
     turns: u64,
+    /// System calls made to wake readers.
+    bell_calls: u64,
+    /// Times that a stream had more than its share of a turn.
+    overruns: u64,
     /// Somebody called during this turn: there may be commands that it has not seen.
     is_called: bool,
     is_ending: bool,
@@ -74,6 +78,8 @@ impl Shard {
             touched_sessions: TouchedSessions::new(),
             stats_at: Mono(0),
             turns: 0,
+            bell_calls: 0,
+            overruns: 0,
             is_called: false,
             is_ending: false,
         }
@@ -108,7 +114,7 @@ impl Shard {
         self.fire_deadlines(now);
         self.tell_stats(now);
         let is_unit_open = self.look_after(now);
-        self.touched_sessions.ring();
+        self.ring_bells();
         self.events.flush();
         let is_called = std::mem::take(&mut self.is_called);
         let has_work = is_called || !all_commands || !self.streams.left.is_empty();
@@ -212,8 +218,26 @@ impl Shard {
             return;
         }
         self.stats_at = now.mono + STATS_INTERVAL;
+        self.events.shard_stats(self.stats());
         for place in 0..self.streams.places.len() {
             self.with(place, now, Stream::tell_stats);
+        }
+    }
+
+    /// What the shard has done so far.
+    fn stats(&self) -> ShardStats {
+        let io = self.io.counters();
+        ShardStats {
+            streams: self.streams.by_uid.len(),
+            turns: self.turns,
+            wake_ups: io.sleeps,
+            system_calls: io.enters + self.bell_calls,
+            completions: io.completions,
+            received_bytes: io.received_bytes,
+            reader_wakes: io.wakes + self.bell_calls,
+            out_of_buffers: io.out_of_buffers,
+            rearms: io.rearms,
+            overruns: self.overruns,
         }
     }
 
@@ -236,6 +260,12 @@ impl Shard {
             }
         }
         is_unit_open
+    }
+
+    /// Readers that sleep are woken by the submit that ends the turn, where the kernel can do that.
+    fn ring_bells(&mut self) {
+        let calls = self.touched_sessions.ring(|bell| self.io.wake_waiter(bell));
+        self.bell_calls += calls as u64;
     }
 
     /// How long nothing is due.
@@ -287,6 +317,7 @@ impl Shard {
         let connection = stream.connection();
         self.streams.touched.push(place);
         if has_rest {
+            self.overruns += 1;
             self.streams.left.push(place);
         }
         self.streams.bind(place, connection);

@@ -117,9 +117,9 @@ impl Session {
     }
 
     /// The bell's address, for `FUTEX_WAKE` by io_uring: `FUTEX2_SIZE_U32`, mask `u32::MAX`, one waiter, not private.
-    /// Valid as long as the session.
-    pub fn bell_address(&self) -> *const u32 {
-        self.bell.address()
+    /// Valid as long as the session. `None` when its reader waits on a descriptor instead.
+    pub fn bell_address(&self) -> Option<*const u32> {
+        self.notify.is_none().then(|| self.bell.address())
     }
 
     /// Announces that a state, configuration or timeline changed. The bell is rung after.

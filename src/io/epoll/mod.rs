@@ -203,6 +203,7 @@ impl Epoll {
         // With no free buffer the shard has work, and says itself how long it may sleep.
         let has_work = !self.known.is_empty() || !self.line.is_empty() && self.pool.free() > 0;
         let timeout = if has_work { Some(Duration::ZERO) } else { timeout };
+        self.counters.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let held = timeout.map_or(hold, |timeout| timeout.min(hold));
         if !held.is_zero() {
             self.counters.enters += 1;

@@ -169,11 +169,18 @@ impl Uring {
         }
     }
 
+    pub(super) fn wake_waiter(&mut self, word: *const u32) -> bool {
+        let is_queued = self.ring.push_wake(word);
+        self.counters.wakes += u64::from(is_queued);
+        is_queued
+    }
+
     pub(super) fn wait(&mut self, timeout: Option<Duration>, hold: Duration) -> Result<(), WaitError> {
         self.counters.turns += 1;
         self.this_turn = 0;
         self.send_unsent();
         let timeout = if self.arm_line() { timeout } else { Some(Duration::ZERO) };
+        self.counters.sleeps += u64::from(timeout != Some(Duration::ZERO));
         // More than one, or the minimum wait has no effect; fewer than the pool has, or it could not be reached.
         let batch = usize::from(self.pool.free() / 2).max(2);
         self.ring.enter(timeout, hold, batch).map_err(WaitError)

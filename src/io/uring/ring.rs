@@ -9,13 +9,18 @@ use std::io;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
 /// How long the destructor waits for the kernel to let go of each remaining operation.
 const QUIESCE_STEP: Duration = Duration::from_millis(100);
 /// How often it does.
 const QUIESCE_STEPS: u32 = 50;
+
+/// User data of operations that tell only of their failure, which is of no interest.
+const SILENT: u64 = u64::MAX;
+/// `FUTEX2_SIZE_U32`: the futex is a word of 32 bits, and not private to this process.
+const FUTEX_U32_SHARED: u32 = 2;
 
 /// One io_uring, used by the thread that made it.
 pub(super) struct Ring {
@@ -26,6 +31,8 @@ pub(super) struct Ring {
     in_flight: usize,
     /// System calls made to submit, wait or run deferred work.
     enters: u64,
+    /// The kernel has `IORING_OP_FUTEX_WAKE` (6.7).
+    can_wake: bool,
 }
 
 impl Ring {
@@ -51,8 +58,10 @@ impl Ring {
             }
             result => result,
         }?;
-        let backlog = VecDeque::new();
-        Ok(Self { uring, backlog, in_flight: 0, enters: 0 })
+        let mut probe = Probe::new();
+        let is_probed = uring.submitter().register_probe(&mut probe).is_ok();
+        let can_wake = is_probed && probe.is_supported(opcode::FutexWake::CODE);
+        Ok(Self { uring, backlog: VecDeque::new(), in_flight: 0, enters: 0, can_wake })
     }
 
     /// Registers the entries of a provided-buffer ring.
@@ -78,6 +87,22 @@ impl Ring {
             }
         }
         self.backlog.push_back(entry);
+    }
+
+    /// Queues the wake-up of one waiter on the futex `word`, which is done when the next submit returns. False when the
+    /// kernel cannot do that, or there is no room before it.
+    ///
+    /// `word` may be any address: the kernel takes it for the name of a queue of waiters and does not access it.
+    pub(super) fn push_wake(&mut self, word: *const u32) -> bool {
+        if !self.can_wake || !self.backlog.is_empty() {
+            return false;
+        }
+        let entry = opcode::FutexWake::new(word, 1, u64::from(u32::MAX), FUTEX_U32_SHARED)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(SILENT);
+        // SAFETY: it points to nothing that is accessed; a name without waiters, or outside of all memory, wakes nobody.
+        unsafe { self.uring.submission().push(&entry) }.is_ok()
     }
 
     /// Moves the backlog into the submission queue, submitting what is there to make room.
@@ -149,7 +174,7 @@ impl Ring {
 
     /// The next completion that the kernel has posted.
     pub(super) fn pop(&mut self) -> Option<cqueue::Entry> {
-        let completion = self.uring.completion().next()?;
+        let completion = self.uring.completion().find(|completion| completion.user_data() != SILENT)?;
         if !cqueue::more(completion.flags()) {
             self.in_flight -= 1;
         }

@@ -117,6 +117,22 @@ pub(crate) struct Info {
     pub(crate) revision: u64,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) start_time: Option<Timestamp>,
+    pub(crate) shard_stats: Vec<ShardStats>,
+}
+
+/// What a shard has done.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShardStats {
+    pub(crate) streams: u32,
+    pub(crate) turns: u64,
+    pub(crate) wake_ups: u64,
+    pub(crate) system_calls: u64,
+    pub(crate) completions: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) reader_wakes: u64,
+    pub(crate) out_of_buffers: u64,
+    pub(crate) rearms: u64,
+    pub(crate) overruns: u64,
 }
 
 impl From<v1::Stream> for Stream {
@@ -205,6 +221,26 @@ impl From<v1::ServerInfo> for Info {
             ring_socket: info.ring_socket,
             revision: info.revision,
             start_time: info.start_time,
+            shard_stats: info.shard_stats.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::ShardStats> for ShardStats {
+    fn from(stats: v1::ShardStats) -> Self {
+        let v1::ShardStats { streams, turns, wake_ups, system_calls, completions, .. } = stats;
+        let v1::ShardStats { received_bytes, reader_wakes, out_of_buffers, rearms, overruns, .. } = stats;
+        Self {
+            streams,
+            turns,
+            wake_ups,
+            system_calls,
+            completions,
+            received_bytes,
+            reader_wakes,
+            out_of_buffers,
+            rearms,
+            overruns,
         }
     }
 }
