@@ -82,6 +82,16 @@ impl MediaControl for Api {
         Ok(Response::new(v1::TeardownStreamResponse { existed }))
     }
 
+    async fn move_stream(
+        &self,
+        request: Request<v1::MoveStreamRequest>,
+    ) -> Result<Response<v1::Stream>, Status> {
+        let v1::MoveStreamRequest { id, shard } = request.into_inner();
+        let id = stream_id(&id)?;
+        let shard = usize::try_from(shard).unwrap_or(usize::MAX);
+        Ok(Response::new(self.plane.relocate(id, shard).await?))
+    }
+
     async fn get_stream(
         &self,
         request: Request<v1::GetStreamRequest>,

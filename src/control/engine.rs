@@ -25,8 +25,8 @@ use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
-    self, BackendKind, Command, CommandSender, Event, EventReceiver, NewStream, ProbeError, Refused,
-    ShardConfig, ShardStats,
+    self, BackendKind, Command, CommandSender, Event, EventReceiver, MovingStream, NewStream, ProbeError,
+    Refused, ShardConfig, ShardStats,
 };
 
 /// All shards.
@@ -50,6 +50,8 @@ pub(crate) struct Io {
 struct Live {
     shard: usize,
     segment: Segment,
+    /// On its way to another shard: which, and what it is to be told once it is there.
+    moving: Option<(usize, VecDeque<Command>)>,
 }
 
 #[derive(Debug)]
@@ -193,7 +195,7 @@ impl Engine {
         let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };
         shard.commands.send(Command::Add(Box::new(new))).map_err(|Refused(_)| ApiError::Overloaded)?;
         shard.streams += 1;
-        self.live.insert(place.uid, Live { shard: place.shard, segment });
+        self.live.insert(place.uid, Live { shard: place.shard, segment, moving: None });
         Ok(())
     }
 
@@ -242,9 +244,12 @@ impl Engine {
             return None;
         };
         if let Event::Removed { uid, .. } = &event
-            && self.live.remove(uid).is_some()
+            && let Some(live) = self.live.remove(uid)
         {
             shard.streams -= 1;
+            // Answered by the shard as what comes too late.
+            shard.waiting.extend(live.moving.into_iter().flat_map(|(_, held)| held));
+            shard.send_waiting();
         }
         Some(event)
     }
@@ -266,10 +271,67 @@ impl Engine {
         }
     }
 
+    /// Begins to move a stream to another shard; [`Event::Arrived`] or [`Event::Stayed`] follows. False when there is no such
+    /// stream or shard, it is there, or is on its way somewhere.
+    pub(crate) fn begin_move(&mut self, uid: StreamUid, to: usize) -> bool {
+        let is_shard = to < self.shards.len();
+        let Some(live) = self.live.get_mut(&uid) else { return false };
+        if !is_shard || live.shard == to || live.moving.is_some() {
+            return false;
+        }
+        let from = live.shard;
+        live.moving = Some((to, VecDeque::new()));
+        self.send(from, Command::Depart { uid })
+    }
+
+    /// Whether the stream is on its way to another shard.
+    pub(crate) fn is_moving(&self, uid: StreamUid) -> bool {
+        self.live.get(&uid).is_some_and(|live| live.moving.is_some())
+    }
+
+    /// A stream has left its shard: it is sent on, and told what it was to be told meanwhile.
+    pub(crate) fn departed(&mut self, uid: StreamUid, stream: Box<MovingStream>) {
+        let Some(live) = self.live.get_mut(&uid) else { return };
+        let Some((to, held)) = live.moving.take() else { return };
+        let from = std::mem::replace(&mut live.shard, to);
+        if let Some(shard) = self.shards.get_mut(from) {
+            shard.streams -= 1;
+        }
+        if let Some(shard) = self.shards.get_mut(to) {
+            shard.streams += 1;
+        }
+        self.send(to, Command::Arrive(stream));
+        for command in held {
+            self.send(to, command);
+        }
+    }
+
+    /// A stream has not left its shard.
+    pub(crate) fn stayed(&mut self, uid: StreamUid) {
+        let Some(live) = self.live.get_mut(&uid) else { return };
+        let Some((_, held)) = live.moving.take() else { return };
+        let shard = live.shard;
+        for command in held {
+            self.send(shard, command);
+        }
+    }
+
     /// Whether there is a shard to take the command.
     fn deliver(&mut self, uid: StreamUid, command: Command) -> bool {
-        let shard = self.live.get(&uid).map(|live| live.shard);
-        let Some(shard) = shard.and_then(|shard| self.shards.get_mut(shard)) else { return false };
+        let Some(live) = self.live.get_mut(&uid) else { return false };
+        match &mut live.moving {
+            // As many as the control thread sent meanwhile, which is milliseconds.
+            Some((_, held)) => held.push_back(command),
+            None => {
+                let shard = live.shard;
+                return self.send(shard, command);
+            }
+        }
+        true
+    }
+
+    fn send(&mut self, shard: usize, command: Command) -> bool {
+        let Some(shard) = self.shards.get_mut(shard) else { return false };
         shard.waiting.push_back(command);
         shard.send_waiting();
         true

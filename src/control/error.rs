@@ -105,6 +105,12 @@ pub(crate) enum ApiError {
     /// A shard's command queue is full, or a stream's memory was not made in time.
     #[error("the daemon is busy: try again")]
     Overloaded,
+    /// The stream cannot be moved now.
+    #[error("stream {id} is connecting, ending or moving: try again")]
+    Busy {
+        /// The name.
+        id: StreamId,
+    },
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Draining,
@@ -127,6 +133,7 @@ impl ApiError {
             Self::WatcherLimit { .. } => "WATCHER_LIMIT",
             Self::SlowWatcher => "SLOW_WATCHER",
             Self::Overloaded => "OVERLOADED",
+            Self::Busy { .. } => "STREAM_BUSY",
             Self::Draining => "DRAINING",
         }
     }
@@ -146,7 +153,7 @@ impl ApiError {
             | Self::MemoryBudget { .. }
             | Self::WatcherLimit { .. }
             | Self::SlowWatcher => Code::ResourceExhausted,
-            Self::Overloaded | Self::Draining => Code::Unavailable,
+            Self::Overloaded | Self::Busy { .. } | Self::Draining => Code::Unavailable,
         }
     }
 
@@ -166,6 +173,7 @@ impl ApiError {
             | Self::WatcherLimit { .. }
             | Self::SlowWatcher
             | Self::Overloaded
+            | Self::Busy { .. }
             | Self::Draining => None,
         }
     }
@@ -173,7 +181,9 @@ impl ApiError {
     fn metadata(&self) -> HashMap<String, String> {
         let pair = |key: &str, value: String| HashMap::from([(key.to_owned(), value)]);
         match self {
-            Self::NotFound { id } | Self::EtagMismatch { id } => pair("stream_id", id.to_string()),
+            Self::NotFound { id } | Self::EtagMismatch { id } | Self::Busy { id } => {
+                pair("stream_id", id.to_string())
+            }
             Self::SpecConflict { id, fields } => {
                 let mut pairs = pair("stream_id", id.to_string());
                 pairs.insert("fields".to_owned(), fields.join(","));
@@ -201,7 +211,7 @@ impl From<ApiError> for Status {
         if let Some(field) = error.field() {
             details.add_bad_request_violation(field, &message);
         }
-        if error == ApiError::Overloaded {
+        if matches!(error, ApiError::Overloaded | ApiError::Busy { .. }) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
         if let ApiError::NotFound { id } = &error {

@@ -32,6 +32,9 @@ use crate::shard::{Event, ShardStats};
 use crate::time::UnixNanos;
 
 mod access;
+mod relocation;
+
+use relocation::Relocations;
 
 /// How long a set-up may wait for its memory. Then it is given up, and the caller is told to come again.
 pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -65,6 +68,7 @@ pub(crate) struct Plane {
     budget: Budget,
     setups: Setups,
     withdrawals: Withdrawals,
+    relocations: Relocations,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -130,6 +134,7 @@ impl SharedPlane {
             budget,
             setups: own,
             withdrawals: Withdrawals::default(),
+            relocations: Relocations::default(),
             next_uid: 1,
             draining: false,
             start,
@@ -368,6 +373,15 @@ impl Plane {
                     log_status(&change, &status);
                 }
             }
+            Event::Departed { uid, stream } => self.engine.departed(uid, stream),
+            Event::Stayed { uid } => {
+                self.engine.stayed(uid);
+                self.relocations.stayed(uid);
+            }
+            Event::Arrived { uid } => {
+                self.registry.set_shard(uid, shard);
+                self.relocations.arrived(uid);
+            }
             Event::Format { uid, format } => self.registry.format(uid, format),
             Event::ShardStats(stats) => self.engine.note_stats(shard, stats),
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
@@ -385,6 +399,7 @@ impl Plane {
             }
             Event::Removed { uid, publisher } => {
                 self.withdrawals.forget(uid);
+                self.relocations.stayed(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }
         }

@@ -270,6 +270,14 @@ impl Registry {
         Some(Change { id, is_new_reason })
     }
 
+    /// The stream is carried by this shard now.
+    pub(crate) fn set_shard(&mut self, uid: StreamUid, shard: usize) {
+        if let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) {
+            entry.shard = shard;
+        }
+        self.change(uid, |shown| shown.shard = u32::try_from(shard).unwrap_or(u32::MAX));
+    }
+
     /// Takes what the camera sends.
     pub(crate) fn format(&mut self, uid: StreamUid, format: VideoFormat) {
         self.change(uid, |shown| shown.tracks = vec![show::track(&format)]);

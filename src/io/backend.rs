@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::epoll::Epoll;
 use super::uring::{INDEX_MAX, Uring};
-use super::{Completion, Config, ConnectError, Counters, SendError, SetupError, Token, WaitError, Waker};
+use super::{
+    Completion, Config, ConnectError, Counters, Handover, SendError, SetupError, Token, WaitError, Waker,
+};
 
 /// Which interface of the kernel carries the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +115,28 @@ impl Backend {
     /// the token.
     pub fn close(&mut self, token: Token) {
         either!(&mut self.0, kernel => kernel.close(token));
+    }
+
+    /// Gives the connection away. [`Completion::HandedOut`] follows behind all that was received, or
+    /// [`Completion::Closed`] when it ended before.
+    ///
+    /// # Errors
+    /// [`SendError::NotOpen`]: it is not up, or is being handed out already.
+    pub fn hand_out(&mut self, token: Token) -> Result<(), SendError> {
+        either!(&mut self.0, kernel => kernel.hand_out(token))
+    }
+
+    /// Takes over what another back end of this kind has handed out.
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt).
+    pub fn take_over(&mut self, handover: Handover) -> Result<Token, ConnectError> {
+        let token = self.adopt(handover.socket)?;
+        if !handover.outbox.is_empty() {
+            // The outbox is empty and has the same limit.
+            let _ = self.send(token, &handover.outbox);
+        }
+        Ok(token)
     }
 
     /// Stops receiving; what the kernel has already taken from the socket still comes.

@@ -11,6 +11,8 @@
 //! - A connection is named by a [`Token`]. A token is never used twice: after [`Completion::Closed`],
 //!   [`Completion::ConnectFailed`] or a call of `close`, no completion carries it and calls with it do nothing.
 //! - The bytes of one connection come in order and none are lost while it lives, however few buffers are free.
+//! - A connection can go from one back end to another of the same kind: what was received is told before
+//!   [`Completion::HandedOut`], the rest is in the socket or comes along.
 //! - Received bytes stay in the back end's buffer, a [`RecvBuf`], until that is dropped; dropping gives it back.
 //! - `send` copies into a bounded outbox and never blocks. `wait` is the only call that may sleep.
 //! - Nothing here reads a clock: `wait` is told how long it may sleep.
@@ -30,6 +32,9 @@ mod waker;
 mod tests;
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::limits::OUTBOX_LEN_MAX;
 
 pub use backend::{Backend, BackendKind};
 pub use buffer::RecvBuf;
@@ -101,8 +106,33 @@ pub enum Completion {
     Received(Token, RecvBuf),
     /// The connection ended from outside. The token is dead.
     Closed(Token, CloseReason),
+    /// The connection was handed out, as [`Backend::hand_out`] asked. The token is dead.
+    HandedOut(Token, Handover),
     /// Somebody called [`Waker::wake`].
     Woken,
+}
+
+/// A connection that no back end has: on its way to another thread's.
+#[derive(Debug)]
+pub struct Handover {
+    socket: OwnedFd,
+    /// What was to be sent and is not yet.
+    outbox: Vec<u8>,
+}
+
+impl Handover {
+    /// As [`Backend::send`]: to be sent by whoever takes the connection over.
+    ///
+    /// # Errors
+    /// [`SendError::OutboxFull`]; none of `bytes` was taken.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        let waiting = self.outbox.len();
+        if bytes.len() > OUTBOX_LEN_MAX - waiting {
+            return Err(SendError::OutboxFull { waiting });
+        }
+        self.outbox.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Why a connection did not come up.

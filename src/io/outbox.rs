@@ -52,6 +52,14 @@ impl Outbox {
         self.sent = (self.sent + count).min(self.sending.len());
     }
 
+    /// Everything that was not sent, out of the box. No send is in flight.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let mut rest = self.front().to_vec();
+        rest.append(&mut self.waiting);
+        self.clear();
+        rest
+    }
+
     /// Forgets everything and keeps the memory for the slot's next connection. No send is in flight.
     pub(super) fn clear(&mut self) {
         self.sending.clear();
@@ -78,6 +86,17 @@ mod tests {
         outbox.advance(4000);
         assert_eq!(outbox.front(), b"");
         assert_eq!(outbox.len(), 0);
+    }
+
+    #[test]
+    fn what_was_not_sent_can_be_taken_out() {
+        let mut outbox = Outbox::default();
+        outbox.push(b"abc").unwrap();
+        outbox.front();
+        outbox.push(b"def").unwrap();
+        outbox.advance(1);
+        assert_eq!(outbox.take(), b"bcdef");
+        assert_eq!((outbox.len(), outbox.take()), (0, Vec::new()));
     }
 
     #[test]

@@ -49,6 +49,8 @@ on_both![
     a_wait_ends_at_its_time_out_and_by_a_wake,
     a_hold_sleeps_over_a_completion_and_ends_by_itself,
     a_waiter_of_another_thread_is_woken,
+    a_connection_goes_to_another_back_end_without_losing_a_byte,
+    a_connection_that_is_not_up_is_not_handed_out,
     sizes_are_checked,
 ];
 
@@ -338,6 +340,69 @@ fn a_waiter_of_another_thread_is_woken(kind: BackendKind) {
     assert!(net.io.next_completion().is_none());
 }
 
+fn a_connection_goes_to_another_back_end_without_losing_a_byte(kind: BackendKind) {
+    let (mut here, mut token, mut peer) =
+        connected(kind, Config { buffers: 8, buffer_len: 4096, sockets_max: 2 });
+    let mut there = Net::new(kind, Config { buffers: 8, buffer_len: 4096, sockets_max: 2 });
+    let writer = thread::spawn(move || {
+        peer.write_all(&pattern(1, 4 * MIB)).unwrap();
+        let mut requests = Vec::new();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.read_to_end(&mut requests).unwrap();
+        requests
+    });
+    let (mut received, mut sent, mut moves) = (Vec::new(), Vec::new(), 0_u32);
+    while received.len() < 4 * MIB {
+        // Some of it leaves here, some comes along.
+        let request = moves.to_be_bytes();
+        here.io.send(token, &request).unwrap();
+        if moves.is_multiple_of(2) {
+            here.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        }
+        here.io.hand_out(token).unwrap();
+        here.io.send(token, b"late").unwrap_or_else(|error| assert_eq!(error, SendError::NotOpen));
+        let late: &[u8] = if kind == BackendKind::Uring { b"late" } else { b"" };
+        sent.extend([&request, late].concat());
+        let handover = loop {
+            match here.io.next_completion() {
+                Some(Completion::HandedOut(from, handover)) if from == token => break handover,
+                Some(Completion::Received(_, bytes)) => received.extend_from_slice(&bytes),
+                Some(other) => panic!("{other:?}"),
+                None => here.io.wait(Some(PATIENCE), Duration::ZERO).unwrap(),
+            }
+        };
+        assert_eq!(here.io.send(token, b"x"), Err(SendError::NotOpen));
+        assert_eq!(here.io.inspect().free_slots, 2);
+        token = there.io.take_over(handover).unwrap();
+        std::mem::swap(&mut here, &mut there);
+        moves += 1;
+        here.io.wait(Some(PATIENCE), Duration::ZERO).unwrap();
+        if let Some(completion) = here.io.next_completion() {
+            let Completion::Received(_, bytes) = completion else { panic!("{completion:?}") };
+            received.extend_from_slice(&bytes);
+        }
+    }
+    assert!(received == pattern(1, 4 * MIB) && moves > 10, "{moves} moves");
+    here.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    here.io.close(token);
+    while here.io.inspect().free_slots < 2 {
+        here.turn();
+    }
+    assert!(writer.join().unwrap() == sent, "what was sent arrives once and in order");
+}
+
+fn a_connection_that_is_not_up_is_not_handed_out(kind: BackendKind) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut net = Net::new(kind, Config::default());
+    let token = net.io.connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(net.io.hand_out(token), Err(SendError::NotOpen));
+    net.until(|c| matches!(c, Completion::Connected(_)));
+    net.io.hand_out(token).unwrap();
+    assert_eq!(net.io.hand_out(token), Err(SendError::NotOpen));
+    net.until(|c| matches!(c, Completion::HandedOut(..)));
+    assert_eq!(net.io.hand_out(token), Err(SendError::NotOpen));
+}
+
 fn sizes_are_checked(kind: BackendKind) {
     for bad in [
         Config { buffers: 3, ..Config::default() },
@@ -420,6 +485,7 @@ impl Net {
             other @ (Completion::Connected(_)
             | Completion::ConnectFailed(..)
             | Completion::Received(..)
+            | Completion::HandedOut(..)
             | Completion::Woken) => unreachable!("{other:?}"),
         }
     }
@@ -462,9 +528,10 @@ fn transfer(kind: BackendKind, config: Config, count: u8, len: usize) -> Counter
                     assert_eq!(reason, CloseReason::Ended);
                     open -= 1;
                 }
-                other @ (Completion::Connected(_) | Completion::ConnectFailed(..) | Completion::Woken) => {
-                    panic!("{other:?}")
-                }
+                other @ (Completion::Connected(_)
+                | Completion::ConnectFailed(..)
+                | Completion::HandedOut(..)
+                | Completion::Woken) => panic!("{other:?}"),
             }
         }
     }

@@ -9,6 +9,8 @@ use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, CameraStats, Status};
 use crate::publish::{self, Joined, Publisher, ReaderRing, RingId, Successor};
 
+use super::stream::MovingStream;
+
 /// Something to do. Commands for a stream that is gone do nothing.
 #[derive(Debug)]
 pub enum Command {
@@ -19,6 +21,13 @@ pub enum Command {
         /// Which.
         uid: StreamUid,
     },
+    /// Give a stream away, to another shard: [`Event::Departed`] or [`Event::Stayed`] follows, if the shard has the stream.
+    Depart {
+        /// Which.
+        uid: StreamUid,
+    },
+    /// Carry a stream that another shard gave away, from where that stopped; [`Event::Arrived`] follows.
+    Arrive(Box<MovingStream>),
     /// End the session and begin the next attempt at once.
     Restart {
         /// Which.
@@ -180,6 +189,23 @@ pub enum Event {
         uid: StreamUid,
         /// The memory.
         memory: Successor,
+    },
+    /// The stream belongs to no shard until it is sent on by [`Command::Arrive`]. What else it had to tell was told before.
+    Departed {
+        /// Which.
+        uid: StreamUid,
+        /// The stream.
+        stream: Box<MovingStream>,
+    },
+    /// The stream was not given away: it is connecting, ending, or broken.
+    Stayed {
+        /// Which.
+        uid: StreamUid,
+    },
+    /// The stream goes on here.
+    Arrived {
+        /// Which.
+        uid: StreamUid,
     },
     /// The stream is gone. Only answers to later commands carry this uid again.
     Removed {

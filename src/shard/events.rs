@@ -10,6 +10,7 @@ use ringbuf::HeapProd;
 use ringbuf::traits::{Observer, Producer};
 
 use super::command::{Event, ShardStats, StreamStats};
+use super::stream::MovingStream;
 use crate::codec::VideoFormat;
 use crate::ids::StreamUid;
 use crate::ingest::Status;
@@ -34,6 +35,7 @@ struct Waiting {
     status: Option<Status>,
     format: Option<VideoFormat>,
     stats: Option<StreamStats>,
+    departed: Option<Box<MovingStream>>,
     removed: Option<Box<Publisher>>,
 }
 
@@ -73,6 +75,11 @@ impl EventSender {
     /// The stream needs addresses; an earlier question is void.
     pub(super) fn resolve(&mut self, uid: StreamUid, host: String, port: u16, attempt: u64) {
         self.entry(uid).resolve = Some((host, port, attempt));
+    }
+
+    /// The stream leaves this shard. What else it had to tell is told before.
+    pub(super) fn departed(&mut self, uid: StreamUid, stream: Box<MovingStream>) {
+        self.entry(uid).departed = Some(stream);
     }
 
     /// The stream is gone. What else it had to tell is out of date.
@@ -161,6 +168,9 @@ impl Waiting {
         if let Some(stats) = self.stats.take() {
             return Some(Event::Stats { uid, stats });
         }
+        if let Some(stream) = self.departed.take() {
+            return Some(Event::Departed { uid, stream });
+        }
         self.removed.take().map(|publisher| Event::Removed { uid, publisher })
     }
 
@@ -171,11 +181,14 @@ impl Waiting {
             Event::Status { status, .. } => self.status = Some(status),
             Event::Format { format, .. } => self.format = Some(format),
             Event::Stats { stats, .. } => self.stats = Some(stats),
+            Event::Departed { stream, .. } => self.departed = Some(stream),
             Event::Removed { publisher, .. } => self.removed = Some(publisher),
             Event::ShardStats(_)
             | Event::Attached { .. }
             | Event::NotAttached { .. }
             | Event::Detached { .. }
+            | Event::Stayed { .. }
+            | Event::Arrived { .. }
             | Event::Released { .. } => {
                 debug_assert!(false, "only what a stream tells waits here");
             }

@@ -18,6 +18,11 @@ use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, Token};
 use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, Successor, TouchedSessions};
 use crate::time::{Mono, Now};
 
+mod departure;
+
+use departure::Departure;
+pub use departure::MovingStream;
+
 /// How long the readers of an ended stream may go on with what is retained.
 const READERS_LINGER: Duration = Duration::from_secs(1);
 
@@ -41,6 +46,8 @@ pub(super) struct Stream {
     camera: Camera,
     publisher: Box<Publisher>,
     connection: Option<Token>,
+    /// On its way to another shard.
+    departure: Departure,
     /// The format that the control thread knows of.
     told_format: Option<VideoFormat>,
     inbox: Inbox,
@@ -63,6 +70,7 @@ impl Stream {
             camera: Camera::new(new.camera, new.seed, now),
             publisher: new.publisher,
             connection: None,
+            departure: Departure::None,
             told_format: None,
             inbox: Inbox::default(),
             is_stopping: false,
@@ -84,6 +92,7 @@ impl Stream {
         if std::mem::replace(&mut self.is_stopping, true) {
             return;
         }
+        self.stay(around);
         self.call(around, |camera, publisher, now| camera.stop(now, publisher));
         self.is_over |= self.is_broken;
     }
@@ -272,14 +281,14 @@ impl Stream {
 
     /// Works on the inbox until it is empty or the share is used up, then tells of the connection's end.
     fn work(&mut self, around: &mut Surroundings<'_>) {
-        let connection = self.connection;
+        let connection = (self.connection, self.is_in_hand());
         self.inbox.renew_share(around.turn);
         while let Some((buffer, range)) = self.inbox.take() {
             if let Some(bytes) = buffer.get(range.clone()) {
                 self.call(around, |camera, publisher, now| camera.on_bytes(now, bytes, publisher));
             }
             // The camera may have left the connection upon these bytes, even for another one; the rest is void then.
-            if self.connection == connection {
+            if (self.connection, self.is_in_hand()) == connection {
                 self.inbox.put_back(buffer, range.end);
             }
         }
@@ -328,6 +337,7 @@ impl Stream {
             tracing::error!(stream = %self.id, "starting anew failed too; the stream stays down until it is removed");
             self.is_broken = true;
             self.disconnect(around);
+            self.stay(around);
             around.events.status(self.uid, broken(now));
         }
     }
@@ -336,9 +346,10 @@ impl Stream {
         loop {
             let refused = match self.camera.poll_output() {
                 None => return,
-                Some(Output::Send(bytes)) => match self.connection {
-                    Some(token) => around.io.send(token, bytes).err(),
-                    None => None,
+                Some(Output::Send(bytes)) => match (self.connection, &mut self.departure) {
+                    (Some(token), _) => around.io.send(token, bytes).err(),
+                    (None, Departure::InHand(handover)) => handover.send(bytes).err(),
+                    (None, Departure::None | Departure::Begun) => None,
                 },
                 Some(Output::Resolve { host, port, attempt }) => {
                     around.events.resolve(self.uid, host.to_owned(), port, attempt);
@@ -372,6 +383,8 @@ impl Stream {
 
     fn connect(&mut self, address: std::net::SocketAddr, around: &mut Surroundings<'_>) {
         self.disconnect(around);
+        // A connection that is not up yet cannot go along.
+        self.stay(around);
         match around.io.connect(address) {
             Ok(token) => self.connection = Some(token),
             Err(error) => self.camera.on_connect_failed(around.now, connect_failure(error)),
@@ -382,6 +395,9 @@ impl Stream {
     fn disconnect(&mut self, around: &mut Surroundings<'_>) {
         if let Some(token) = self.connection.take() {
             around.io.close(token);
+        }
+        if let Departure::InHand(_) = self.departure {
+            self.departure = Departure::Begun;
         }
         self.inbox.clear();
     }

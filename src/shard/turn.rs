@@ -142,6 +142,15 @@ impl Shard {
             Command::Add(new) => self.add(*new, now),
             Command::Remove { uid } => self.with_uid(uid, now, Stream::stop),
             Command::Restart { uid } => self.with_uid(uid, now, Stream::start),
+            Command::Depart { uid } => self.with_uid(uid, now, Stream::depart),
+            Command::Arrive(stream) if self.is_ending => {
+                self.events.removed(stream.uid(), stream.into_publisher())
+            }
+            Command::Arrive(stream) => {
+                let (stream, handover) = Stream::arrived(*stream);
+                let place = self.streams.insert(stream);
+                self.with(place, now, |stream, around| stream.settle(handover, around));
+            }
             Command::Resolved { uid, attempt, answer } => {
                 self.with_uid(uid, now, |stream, around| stream.on_resolved(attempt, answer, around));
             }
@@ -202,6 +211,11 @@ impl Shard {
                 Completion::Closed(token, reason) => {
                     self.with_token(token, now, |stream, around| stream.on_closed(token, reason, around));
                 }
+                Completion::HandedOut(token, handover) => {
+                    self.with_token(token, now, |stream, around| {
+                        stream.on_handed_out(token, handover, around)
+                    });
+                }
                 Completion::Woken => self.is_called = true,
             }
         }
@@ -253,10 +267,13 @@ impl Shard {
             stream.feed(&mut self.touched_sessions, around);
             is_unit_open |= stream.is_unit_open();
             self.deadlines.set(place, stream.poll_timeout());
-            let (is_done, connection) = (stream.is_done(now), stream.connection());
+            let (is_done, is_departing) = (stream.is_done(now), stream.is_ready_to_depart());
+            let connection = stream.connection();
             self.streams.bind(place, connection);
             if is_done && let Some(stream) = self.streams.remove(place) {
                 self.events.removed(stream.uid, stream.into_publisher());
+            } else if is_departing && let Some(stream) = self.streams.remove(place) {
+                self.events.departed(stream.uid, Box::new(stream.into_moving()));
             }
         }
         is_unit_open

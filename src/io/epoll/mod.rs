@@ -39,7 +39,8 @@ use super::buffer;
 use super::waker::{self, WakeSource, Waker};
 use super::{COMPLETIONS_PER_TURN, socket};
 use super::{
-    CloseReason, Completion, Config, ConnectError, Counters, SendError, SetupError, Token, WaitError,
+    CloseReason, Completion, Config, ConnectError, Counters, Handover, SendError, SetupError, Token,
+    WaitError,
 };
 
 /// Events that one wait can bring. What is left comes with the next, which does not sleep.
@@ -180,6 +181,18 @@ impl Epoll {
             let _ = self.send_outbox(token);
         }
         self.release(token);
+    }
+
+    pub(super) fn hand_out(&mut self, token: Token) -> Result<(), SendError> {
+        let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
+        let outbox = slot.outbox.take();
+        let socket = slot.socket.take().ok_or(SendError::NotOpen)?;
+        self.counters.enters += 1;
+        // It is watched, or was never open.
+        let _ = epoll::delete(&self.epoll, &socket);
+        self.release(token);
+        self.known.push_back(Completion::HandedOut(token, Handover { socket, outbox }));
+        Ok(())
     }
 
     pub(super) fn pause(&mut self, token: Token) {

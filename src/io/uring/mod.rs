@@ -3,6 +3,7 @@
 //! ```text
 //!  Free ──connect──▶ Connecting ──▶ Open ──close / peer──▶ Closing ──last completion──▶ Free, generation + 1
 //!                         └──────────────────close──────────▲
+//!                                Open ──hand_out──▶ Leaving ──last completion──▶ handed out, Free, generation + 1
 //! ```
 //! Each connection has a multishot receive that takes buffers from the pool, and at most one send in flight. A
 //! receive that finds the pool empty ends without losing a byte; its slot waits in line and is armed again once a
@@ -43,7 +44,8 @@ use super::buffer;
 use super::waker::{self, WakeSource, Waker};
 use super::{COMPLETIONS_PER_TURN, socket};
 use super::{
-    CloseReason, Completion, Config, ConnectError, Counters, SendError, SetupError, Token, WaitError,
+    CloseReason, Completion, Config, ConnectError, Counters, Handover, SendError, SetupError, Token,
+    WaitError,
 };
 
 /// Operations that can be queued between two submits before the overflow list is used.
@@ -62,6 +64,8 @@ pub(in crate::io) struct Uring {
     line: VecDeque<u32>,
     /// Slots with something to send and no send in flight.
     unsent: Vec<u32>,
+    /// What became known without a completion of its own.
+    known: VecDeque<Completion>,
     /// Watched by the ring.
     wake_source: WakeSource,
     waker: Waker,
@@ -87,6 +91,7 @@ impl Uring {
             free: (0..sockets_max).collect(),
             line: VecDeque::new(),
             unsent: Vec::new(),
+            known: VecDeque::new(),
             wake_source,
             waker,
             counters: Counters::default(),
@@ -135,10 +140,11 @@ impl Uring {
     }
 
     pub(super) fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), SendError> {
-        let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
+        let can_send = |slot: &&mut Slot| matches!(slot.state, State::Open | State::Leaving);
+        let slot = self.slot_mut(token).filter(can_send).ok_or(SendError::NotOpen)?;
         let first = slot.outbox.len() == 0;
         slot.outbox.push(bytes)?;
-        if first {
+        if first && slot.state == State::Open {
             self.unsent.push(token.index);
         }
         Ok(())
@@ -146,11 +152,22 @@ impl Uring {
 
     pub(super) fn close(&mut self, token: Token) {
         let Some(slot) = self.slot_mut(token) else { return };
-        if slot.state == State::Open {
+        if slot.state != State::Connecting {
             // Queued before the cancellation, so it is tried before: a TEARDOWN normally gets out.
             self.start_send(token);
         }
         self.begin_closing(token);
+    }
+
+    pub(super) fn hand_out(&mut self, token: Token) -> Result<(), SendError> {
+        let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
+        slot.state = State::Leaving;
+        if slot.receiving {
+            // Also when a pause has asked for it: the second one finds nothing.
+            self.start_cancel_receive(token);
+        }
+        self.free_if_done(token);
+        Ok(())
     }
 
     pub(super) fn pause(&mut self, token: Token) {
@@ -179,7 +196,8 @@ impl Uring {
         self.counters.turns += 1;
         self.this_turn = 0;
         self.send_unsent();
-        let timeout = if self.arm_line() { timeout } else { Some(Duration::ZERO) };
+        let may_sleep = self.arm_line() && self.known.is_empty();
+        let timeout = if may_sleep { timeout } else { Some(Duration::ZERO) };
         self.counters.sleeps += u64::from(timeout != Some(Duration::ZERO));
         // More than one, or the minimum wait has no effect; fewer than the pool has, or it could not be reached.
         let batch = usize::from(self.pool.free() / 2).max(2);
@@ -187,6 +205,9 @@ impl Uring {
     }
 
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.known.pop_front() {
+            return Some(completion);
+        }
         while let Some(completion) = self.reap() {
             if let Some(completion) = self.dispatch(&completion) {
                 return Some(completion);
@@ -199,7 +220,7 @@ impl Uring {
     #[cfg(test)]
     pub(super) fn inspect(&mut self) -> super::tests::Inside {
         super::tests::Inside {
-            is_idle: self.ring.pending() == 0 && self.line.is_empty(),
+            is_idle: self.ring.pending() == 0 && self.line.is_empty() && self.known.is_empty(),
             free_slots: self.free.len(),
             free_buffers: usize::from(self.pool.free()),
             unsent_len: self.slots.iter().map(|slot| slot.outbox.len()).sum(),
@@ -348,17 +369,26 @@ impl Uring {
 
     fn free_if_done(&mut self, token: Token) {
         let Some(slot) = self.slots.get_mut(token.index as usize) else { return };
-        if slot.state == State::Closing && slot.operations == 0 && slot.generation == token.generation {
-            slot.free();
-            self.free.push_back(token.index);
+        let is_leaving = slot.state == State::Leaving;
+        if (!is_leaving && slot.state != State::Closing)
+            || slot.operations > 0
+            || slot.generation != token.generation
+        {
+            return;
         }
+        if is_leaving && let Some(socket) = slot.socket.take() {
+            let handover = Handover { socket, outbox: slot.outbox.take() };
+            self.known.push_back(Completion::HandedOut(token, handover));
+        }
+        slot.free();
+        self.free.push_back(token.index);
     }
 
     /// The slot of a token that is alive.
     fn slot_mut(&mut self, token: Token) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(token.index as usize)?;
-        let alive =
-            slot.generation == token.generation && matches!(slot.state, State::Connecting | State::Open);
+        let alive = slot.generation == token.generation
+            && matches!(slot.state, State::Connecting | State::Open | State::Leaving);
         alive.then_some(slot)
     }
 

@@ -15,6 +15,8 @@ pub(super) enum State {
     Connecting,
     /// Up.
     Open,
+    /// To be handed out once the kernel has finished its operations.
+    Leaving,
     /// Over for the shard; the kernel has operations to finish.
     Closing,
 }

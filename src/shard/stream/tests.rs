@@ -63,6 +63,52 @@ fn a_stopping_stream_is_not_started_again() {
 }
 
 #[test]
+fn a_stream_that_connects_or_ends_does_not_go_to_another_shard() {
+    let (mut world, mut stream) = started();
+    stream.depart(&mut world.around());
+    assert!(world.stayed() && !stream.is_ready_to_depart(), "it connects");
+    stream.stop(&mut world.around());
+    stream.depart(&mut world.around());
+    assert!(world.stayed() && !stream.is_ready_to_depart(), "it ends");
+}
+
+#[test]
+fn a_stream_that_waits_goes_at_once_and_one_that_has_to_end_on_its_way_stays() {
+    let (mut world, mut stream) = started();
+    let token = stream.connection().unwrap();
+    stream.on_connect_failed(token, ConnectError::Refused, &mut world.around());
+    stream.depart(&mut world.around());
+    assert!(stream.is_ready_to_depart());
+    stream.stop(&mut world.around());
+    assert!(world.stayed() && !stream.is_ready_to_depart());
+}
+
+#[test]
+fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_something_is_between() {
+    let (mut world, mut stream) = started();
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    stream.connection = Some(world.io.adopt(ours.into()).unwrap());
+    stream.depart(&mut world.around());
+    assert!(!stream.is_ready_to_depart(), "the connection is on its way out");
+    world.pump(&mut stream);
+    assert!(stream.is_ready_to_depart() && stream.is_in_hand());
+
+    stream.stay(&mut world.around());
+    assert!(world.stayed() && stream.connection().is_some(), "it receives here again");
+    stream.depart(&mut world.around());
+    world.pump(&mut stream);
+    let (mut there, _) = started();
+    let (mut stream, handover) = Stream::arrived(stream.into_moving());
+    stream.settle(handover, &mut there.around());
+    let token = stream.connection().unwrap();
+    there.io.send(token, b"hello").unwrap();
+    there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    let mut hello = [0; 5];
+    std::io::Read::read_exact(&mut theirs, &mut hello).unwrap();
+    assert_eq!(&hello, b"hello");
+}
+
+#[test]
 fn completions_of_an_earlier_connection_are_nothing_to_it() {
     let (mut world, mut stream) = started();
     let before = stream.connection().unwrap();
@@ -131,9 +177,28 @@ impl World {
                 | io::Completion::ConnectFailed(..)
                 | io::Completion::Received(..)
                 | io::Completion::Closed(..)
+                | io::Completion::HandedOut(..)
                 | io::Completion::Woken => {}
             }
         }
+    }
+
+    /// Waits for the kernel until the stream's connection is in hand.
+    fn pump(&mut self, stream: &mut Stream) {
+        while !stream.is_in_hand() {
+            self.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+            while let Some(completion) = self.io.next_completion() {
+                if let io::Completion::HandedOut(token, handover) = completion {
+                    stream.on_handed_out(token, handover, &mut self.around());
+                }
+            }
+        }
+    }
+
+    /// Whether it was told that the stream stays.
+    fn stayed(&mut self) -> bool {
+        self.events.flush();
+        self.queue.pop_iter().filter(|event| matches!(event, Event::Stayed { .. })).count() == 1
     }
 
     fn reason(&mut self) -> Reason {

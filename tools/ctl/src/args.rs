@@ -34,6 +34,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: ReaderList,
     },
+    /// Carry a camera by another shard. Neither it nor its readers notice.
+    Move {
+        /// The stream's name.
+        id: String,
+        /// Which, from 0.
+        shard: u32,
+    },
     /// Remove a camera. Removing it again is no error.
     Teardown {
         /// The stream's name.

@@ -33,6 +33,7 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
     match args.command {
         Command::Setup(setup) => set_up(&mut client, setup, &mut output).await,
         Command::Access { id, access } => set_access(&mut client, id, access.into(), &mut output).await,
+        Command::Move { id, shard } => move_stream(&mut client, id, shard, &mut output).await,
         Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
         Command::Get { id } => show_one(&mut client, id, &mut output).await,
         Command::List => list(&mut client, &mut output).await,
@@ -65,6 +66,18 @@ async fn set_access<W: Write>(
     let pending = stream.withdrawal_pending_since.is_some();
     let note = if pending { "; others are being cut off: `get` tells when that is done" } else { "" };
     let line = format!("stream {} may be read by {}{note}", stream.stream_id, table::readers(&stream.access));
+    output.value(&stream, &line)
+}
+
+async fn move_stream<W: Write>(
+    client: &mut Client,
+    id: String,
+    shard: u32,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let stream = client.move_stream(v1::MoveStreamRequest { id, shard }).await?.into_inner();
+    let stream = view::Stream::from(stream);
+    let line = format!("stream {} is carried by shard {}", stream.stream_id, stream.shard);
     output.value(&stream, &line)
 }
 
