@@ -209,6 +209,17 @@ impl<Access> Bytes<Access> {
         true
     }
 
+    /// As [`Self::read`], of 32-bit numbers.
+    #[must_use]
+    pub(crate) fn read_u32s(&self, offset: u64, to: &mut [u32]) -> bool {
+        let len = size_of_val(to);
+        let Some(start) = self.inside(offset, len) else { return false };
+        // SAFETY: as in `read`: `len` is the slice's size in bytes, and any bytes are numbers.
+        unsafe { copy::opaque(self.start.wrapping_add(start), to.as_mut_ptr().cast(), len) }
+        step();
+        true
+    }
+
     /// Loads `to.len()` words from `offset`, a multiple of 8; false when they are not all inside.
     #[must_use]
     pub(crate) fn read_words<const N: usize>(&self, offset: u64) -> Option<[u64; N]> {

@@ -230,7 +230,7 @@ fn units_are_refused_by_size_and_the_stream_goes_on() {
     rig.producer.begin(9);
     assert_eq!(rig.producer.append(9, &[1]), Err(UnitError::NotOpen));
     assert_eq!(tap.seqs(), [1], "a refused unit takes no sequence number");
-    assert_eq!(tap.buffer.payload, vec![7; limit]);
+    assert_eq!(tap.buffer.payload(), vec![7; limit]);
 }
 
 #[test]
@@ -274,9 +274,8 @@ fn configurations_keep_their_ids_and_old_ones_take_their_units_along() {
     assert_eq!(commit_with(&mut rig, 9), 9, "a new one takes the entry of the oldest");
     assert!(matches!(tap.take(), Taken::Dropped), "unit 1 needs configuration 1, which is gone");
     for (seq, n) in [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 3), (10, 9)] {
-        let Taken::Unit { descriptor, config_changed, .. } = tap.take() else {
-            panic!("unit {seq} did not come")
-        };
+        let Taken::Unit { config_changed, .. } = tap.take() else { panic!("unit {seq} did not come") };
+        let descriptor = tap.buffer.descriptor;
         assert_eq!((descriptor.seq, descriptor.config_id, config_changed), (seq, n, true));
         let configuration = tap.attachment.configuration(0).unwrap();
         assert_eq!((configuration.width, &configuration.data), (n, &data(u8::try_from(n).unwrap())));
@@ -311,7 +310,7 @@ fn small_units_are_published_while_a_large_one_is_open() {
     rig.producer.append(0, &[2; 1000]).unwrap();
     rig.producer.commit(0, &Unit::default(), &[2000], 0).unwrap();
     assert_eq!(tap.seqs(), [1, 2, 3, 4, 5]);
-    assert_eq!(tap.buffer.payload.len(), 2000);
+    assert_eq!(tap.buffer.payload().len(), 2000);
     assert_eq!(tap.attachment.counts().accepted, 5);
 }
 
