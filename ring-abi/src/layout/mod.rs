@@ -9,6 +9,7 @@ mod segments;
 #[rustfmt::skip]
 mod table;
 
+pub(crate) use descriptor::Record;
 pub use descriptor::{DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, Flags, RECORD_ACCESS_UNIT, RECORD_DATA};
 pub use segments::{
     CURSOR_HEAD_LEN, ConfigHeader, CursorHead, HeaderError, RING_HEAD_LEN, RingHead, SESSION_HEAD_LEN,

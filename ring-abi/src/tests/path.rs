@@ -3,7 +3,8 @@
 use super::{Rig, Taken, payload};
 use crate::join::{Damaged, Filters, From, Join};
 use crate::layout::{
-    ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, RingState, StreamState, TrackKind,
+    ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, Record, RingState, StreamState,
+    TrackKind,
 };
 use crate::producer::{Configuration, ConfigureError, TrackSpec, Unit, UnitError};
 
@@ -78,7 +79,7 @@ fn after_a_loss_the_reader_itself_drops_video_until_a_keyframe() {
         while let Some(descriptor) = model.attachment.peek() {
             model.take();
             if !matches!(descriptor.seq, 2 | 5) {
-                ring.push(descriptor);
+                ring.push(&Record::new(&descriptor));
             }
         }
         assert_eq!(tap.seqs(), expected, "everything: {everything}");
@@ -101,7 +102,7 @@ fn after_a_rejection_the_reader_itself_drops_video_until_a_keyframe() {
         if descriptor.seq == 2 {
             descriptor.len = u32::MAX;
         }
-        ring.push(descriptor);
+        ring.push(&Record::new(&descriptor));
     }
     assert_eq!(tap.seqs(), [1, 4]);
     let counts = tap.attachment.counts();
@@ -121,7 +122,7 @@ fn records_of_an_unknown_type_are_passed_over() {
         if descriptor.seq == 2 {
             descriptor.record_type = 77;
         }
-        ring.push(descriptor);
+        ring.push(&Record::new(&descriptor));
     }
     assert_eq!(tap.seqs(), [1, 3]);
     let counts = tap.attachment.counts();
@@ -144,7 +145,7 @@ fn a_loss_before_a_record_that_is_passed_over_is_a_loss() {
                 (descriptor.record_type, descriptor.track) = (record_type, track);
             }
             if descriptor.seq != 2 {
-                ring.push(descriptor);
+                ring.push(&Record::new(&descriptor));
             }
         }
         assert_eq!(tap.seqs(), [1, 5], "unit 4 may refer to unit 2");
