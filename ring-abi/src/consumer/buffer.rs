@@ -25,6 +25,7 @@ impl UnitBuffer {
 
     /// Copies what the descriptor names from `arena`, where its `place` is: both lengths were compared with the arena's and the
     /// limits. False when it is not inside.
+    #[inline]
     pub(super) fn copy(&mut self, arena: &Bytes<ReadOnly>, place: Place) -> bool {
         let payload = self.payload.of(self.descriptor.len as usize);
         let ends = self.nal_ends.of(self.descriptor.nal_count as usize);
@@ -34,6 +35,7 @@ impl UnitBuffer {
     }
 
     /// Whether the NAL units follow each other within the payload.
+    #[inline]
     pub(super) fn index_is_sound(&self) -> bool {
         let ends = self.nal_ends();
         let last = ends.last().copied().unwrap_or(0);

@@ -117,7 +117,7 @@ pub struct Unit<'a> {
     /// The stream.
     pub stream: StreamKey,
     /// All that is known of the unit.
-    pub descriptor: Descriptor,
+    pub descriptor: &'a Descriptor,
     /// Annex B bytes.
     pub payload: &'a [u8],
     /// Where each NAL unit ends in `payload`; empty when the producer gave none.
@@ -345,12 +345,14 @@ impl Reader {
     /// For an event loop: when [`Reader::notify_fd`] is readable, call this until it gives `None`. `None` also when the
     /// producer has gone: the attach socket ([`AsFd`]) tells.
     pub fn try_next(&mut self) -> Option<Event<'_>> {
-        let mut found = self.find();
-        if let (None, Some(notify)) = (&found, &self.notify) {
-            // Drained before the last look, so that what comes after it makes the descriptor readable again.
-            notify.drain();
-            found = self.find();
-        }
+        let found = match (self.find(), &self.notify) {
+            (None, Some(notify)) => {
+                // Drained before the last look, so that what comes after it makes the descriptor readable again.
+                notify.drain();
+                self.find()
+            }
+            (found, _) => found,
+        };
         found.map(|found| self.event(found))
     }
 
@@ -380,6 +382,7 @@ impl Reader {
     }
 
     /// What there is for the caller. A stream that was rotated is followed, which takes a request to the producer.
+    #[inline]
     fn find(&mut self) -> Option<(StreamKey, Taken)> {
         loop {
             self.note_changes();
@@ -398,11 +401,12 @@ impl Reader {
         }
     }
 
+    #[inline]
     fn event(&self, (stream, taken): (StreamKey, Taken)) -> Event<'_> {
         match taken {
             Taken::Unit { lost, config_changed } => Event::Unit(Unit {
                 stream,
-                descriptor: self.buffer.descriptor,
+                descriptor: &self.buffer.descriptor,
                 payload: self.buffer.payload(),
                 nal_ends: self.buffer.nal_ends(),
                 lost,

@@ -254,6 +254,7 @@ impl Attachment {
 
     /// As [`Self::take`] where the session's `tails[slot]` has shown that a record waits: it is stored after the ring's own
     /// tail, which stands on a line of its own that need not be fetched then.
+    #[inline]
     pub(crate) fn take_record(&mut self, buffer: &mut UnitBuffer) -> Taken {
         let at = self.record_off();
         let taken = match self.records.read_words::<DESCRIPTOR_WORDS>(at) {
@@ -335,6 +336,7 @@ impl TrackView {
     /// Copies the unit that `buffer` has the descriptor of, its NAL index and, if it is another than the last, its
     /// configuration; then validates all at once. Whether the configuration is new; `None` when the record is not plausible
     /// or the bytes were overwritten meanwhile.
+    #[inline]
     fn copy(&mut self, buffer: &mut UnitBuffer) -> Option<bool> {
         let d = &buffer.descriptor;
         let place = self.arena.place(d).filter(|_| d.nal_count as usize <= NALS_PER_UNIT_MAX)?;

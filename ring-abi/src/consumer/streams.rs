@@ -88,6 +88,7 @@ impl Streams {
     }
 
     /// Looks at each ready ring once, in turn, until one has something for the caller.
+    #[inline]
     pub(super) fn scan(&mut self, buffer: &mut UnitBuffer) -> Option<(StreamKey, Taken)> {
         for part in [self.turn..self.watches.len(), 0..self.turn] {
             let mut from = part.start;
@@ -120,6 +121,7 @@ impl Watch {
     }
 
     /// The next unit or end of the ring, past records that are not for the caller.
+    #[inline]
     fn take(&mut self, attached: &mut Attached, buffer: &mut UnitBuffer) -> Option<Taken> {
         if attached.is_left {
             return None;

@@ -44,7 +44,7 @@ fn every_unit_of_many_streams_is_the_one_that_our_reader_sees() {
                 panic!("no unit after {}", expected.len())
             };
             let at = streams.iter().position(|stream| *stream == unit.stream).unwrap();
-            expected.push((at, line(ids[at], &unit.descriptor, crc32fast::hash(unit.payload))));
+            expected.push((at, line(ids[at], unit.descriptor, crc32fast::hash(unit.payload))));
         }
         let mut lines = tap.rest();
         let summary = lines.pop().unwrap();
