@@ -170,9 +170,11 @@ impl Descriptor {
 }
 
 /// A descriptor as it stands in memory, made once for the arena and all rings.
+#[cfg(not(loom))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record([u64; DESCRIPTOR_WORDS]);
 
+#[cfg(not(loom))]
 impl Record {
     pub(crate) fn new(d: &Descriptor) -> Self {
         Self(d.to_words())
