@@ -209,7 +209,19 @@ impl<Access> Bytes<Access> {
         true
     }
 
-    /// Loads `to.len()` words from `offset`, a multiple of 8; false when they are not all inside.
+    /// As [`Self::read`], of 32-bit numbers.
+    #[must_use]
+    pub(crate) fn read_u32s(&self, offset: u64, to: &mut [u32]) -> bool {
+        let len = size_of_val(to);
+        let Some(start) = self.inside(offset, len) else { return false };
+        // SAFETY: as in `read`: `len` is the slice's size in bytes, and any bytes are numbers.
+        unsafe { copy::opaque(self.start.wrapping_add(start), to.as_mut_ptr().cast(), len) }
+        step();
+        true
+    }
+
+    /// Loads `N` words from `offset`, a multiple of 8; `None` when they are not all inside.
+    #[inline(always)]
     #[must_use]
     pub(crate) fn read_words<const N: usize>(&self, offset: u64) -> Option<[u64; N]> {
         let start = self.inside(offset, N * 8).filter(|start| start.is_multiple_of(8))?;
@@ -244,11 +256,11 @@ impl Bytes<ReadWrite> {
     }
 
     /// Stores `words` at `offset`, a multiple of 8; false when they do not fit.
+    #[inline(always)]
     #[must_use]
-    pub(crate) fn write_words(&self, offset: u64, words: &[u64]) -> bool {
-        let Some(start) = self.inside(offset, words.len() * 8).filter(|start| start.is_multiple_of(8)) else {
-            return false;
-        };
+    pub(crate) fn write_words<const N: usize>(&self, offset: u64, words: &[u64; N]) -> bool {
+        let start = self.inside(offset, N * 8).filter(|start| start.is_multiple_of(8));
+        let Some(start) = start else { return false };
         let first = self.start.wrapping_add(start).cast::<AtomicU64>();
         for (n, word) in words.iter().enumerate() {
             // SAFETY: as in `read_words`, and the mapping is writable (`ReadWrite`).
@@ -256,6 +268,17 @@ impl Bytes<ReadWrite> {
             slot.store(*word, Ordering::Relaxed);
             step();
         }
+        true
+    }
+
+    /// As [`Self::write`], of 32-bit numbers.
+    #[must_use]
+    pub(crate) fn write_u32s(&self, offset: u64, from: &[u32]) -> bool {
+        let len = size_of_val(from);
+        let Some(start) = self.inside(offset, len) else { return false };
+        // SAFETY: as in `write`: `len` is the slice's size in bytes, and numbers have no padding.
+        unsafe { copy::opaque(from.as_ptr().cast(), self.start.wrapping_add(start), len) }
+        step();
         true
     }
 
@@ -348,8 +371,8 @@ mod copy {
     /// `rep movsb` takes 4 to 10 ns to begin with, which is most of what a NAL index or a small payload costs.
     #[cfg(all(target_arch = "x86_64", not(sanitize_copies)))]
     unsafe fn small(from: *const u8, to: *mut u8, len: usize) {
-        // SAFETY: 64 bytes at a time, then words, then bytes. The counts add up to `len`, and each step reads and writes
-        // as many bytes as it goes forward, so exactly the ranges that the caller vouches for. SSE2 belongs to the
+        // SAFETY: 64 bytes at a time, then words, then 4, 2 and 1 as the length's low bits say. That adds up to `len`, and each
+        // step reads and writes as many bytes as it goes forward, so exactly the ranges that the caller vouches for. SSE2 belongs to the
         // architecture. It uses no stack.
         unsafe {
             std::arch::asm!(
@@ -379,21 +402,30 @@ mod copy {
                 "dec {words}",
                 "jnz 4b",
                 "5:",
-                "test {bytes}, {bytes}",
-                "jz 7f",
+                "test {len:l}, 4",
+                "jz 6f",
+                "mov {word:e}, [{from}]",
+                "mov [{to}], {word:e}",
+                "add {from}, 4",
+                "add {to}, 4",
                 "6:",
+                "test {len:l}, 2",
+                "jz 7f",
+                "mov {word:x}, [{from}]",
+                "mov [{to}], {word:x}",
+                "add {from}, 2",
+                "add {to}, 2",
+                "7:",
+                "test {len:l}, 1",
+                "jz 8f",
                 "mov {word:l}, [{from}]",
                 "mov [{to}], {word:l}",
-                "inc {from}",
-                "inc {to}",
-                "dec {bytes}",
-                "jnz 6b",
-                "7:",
+                "8:",
                 from = inout(reg) from => _,
                 to = inout(reg) to => _,
                 lines = inout(reg) len / 64 => _,
                 words = inout(reg) len % 64 / 8 => _,
-                bytes = inout(reg) len % 8 => _,
+                len = in(reg) len,
                 word = out(reg_abcd) _,
                 a = out(xmm_reg) _,
                 b = out(xmm_reg) _,

@@ -6,12 +6,13 @@
 //! A unit's payload is copied into the reader's buffer and validated before the caller sees it: a unit that was
 //! overwritten meanwhile is never given out. After warm-up nothing is allocated per unit.
 
+mod buffer;
 mod counting;
 mod notify;
 mod slots;
 mod stream;
+mod streams;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -25,26 +26,30 @@ use crate::client::{Client, monotonic};
 use crate::cursor::{self, AtomicU32, Load, Ordering};
 use crate::handshake::{self, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
 use crate::join::{From, Join};
-use crate::layout::{
-    Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RING_SLOTS_RANGE, RingState, SegmentKind,
-};
+use crate::layout::{Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RingState, SegmentKind};
 use crate::map::{ReadOnly, ReadWrite, Word};
 use crate::segment::{OpenError, open_cursor, open_read_only};
+use buffer::UnitBuffer;
 use notify::{NotifyEnd, Woken};
 use slots::Slots;
-use stream::{Attachment, Taken, UnitBuffer};
+use stream::{Attachment, Taken};
+use streams::{Attached, Streams};
 
 /// What the crate's own tests take hold of: an attachment without a socket.
 #[cfg(test)]
 pub(crate) mod rig {
-    pub(crate) use super::stream::{Attachment, Taken, UnitBuffer};
+    pub(crate) use super::buffer::UnitBuffer;
+    pub(crate) use super::stream::{Attachment, Taken};
 
     impl super::Reader {
         pub(crate) fn attachment(&mut self, stream: super::StreamKey) -> Option<&mut Attachment> {
-            self.streams.get_mut(&stream.0).map(|slot| &mut slot.attachment)
+            self.streams.get_mut(stream).map(|attached| &mut attached.attachment)
         }
     }
 }
+
+/// A slot's tail in the session.
+type Tail = Word<AtomicU32, ReadOnly>;
 
 /// Longest sleep on the bell: how late a producer that died is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
@@ -112,7 +117,7 @@ pub struct Unit<'a> {
     /// The stream.
     pub stream: StreamKey,
     /// All that is known of the unit.
-    pub descriptor: Descriptor,
+    pub descriptor: &'a Descriptor,
     /// Annex B bytes.
     pub payload: &'a [u8],
     /// Where each NAL unit ends in `payload`; empty when the producer gave none.
@@ -159,30 +164,12 @@ pub struct Reader {
     parked: Word<AtomicU32, ReadWrite>,
     notify: Option<NotifyEnd>,
     slots: Slots,
-    streams: BTreeMap<u32, Attached>,
+    streams: Streams,
     next_key: u32,
     buffer: UnitBuffer,
-    /// The stream that the next scan begins behind, so that no stream starves others.
-    turn: u32,
     /// `state_gen` when all rings' ends were last looked at.
     seen_gen: Option<u32>,
     alive: bool,
-}
-
-/// A stream and its place in the session.
-#[derive(Debug)]
-struct Attached {
-    slot: u32,
-    /// As the caller asked for it: asked again when the stream is rotated.
-    id: String,
-    join: Join,
-    epoch: u64,
-    tail: Word<AtomicU32, ReadOnly>,
-    attachment: Attachment,
-    /// The ring's end must be looked at although its tail has not moved.
-    look: bool,
-    /// The slot was given back: it may be another stream's by now.
-    is_left: bool,
 }
 
 impl Reader {
@@ -216,10 +203,9 @@ impl Reader {
             parked: cursor.word32(128).ok_or(HeaderError::Table)?,
             notify: fds.next().map(NotifyEnd::new),
             slots: Slots::new((session, tails), (cursor, heads))?,
-            streams: BTreeMap::new(),
+            streams: Streams::default(),
             next_key: 0,
             buffer: UnitBuffer::default(),
-            turn: 0,
             seen_gen: None,
             alive: true,
         })
@@ -242,22 +228,22 @@ impl Reader {
         if stream.len() > STREAM_ID_LEN_MAX {
             return Err(RequestError::Protocol.into());
         }
-        let (stream, answer) = self.open(stream, join)?;
-        let key = self.next_key;
-        self.next_key = key.wrapping_add(1);
-        self.streams.insert(key, stream);
-        Ok((StreamKey(key), answer))
+        let (stream, tail, answer) = self.open(stream, join)?;
+        let key = StreamKey(self.next_key);
+        self.next_key = self.next_key.wrapping_add(1);
+        self.streams.insert(key, stream, tail);
+        Ok((key, answer))
     }
 
     /// Asks for a stream and maps what comes.
-    fn open(&mut self, id: &str, join: &Join) -> Result<(Attached, handshake::Attached), AttachError> {
+    fn open(&mut self, id: &str, join: &Join) -> Result<(Attached, Tail, handshake::Attached), AttachError> {
         let request = handshake::Attach { stream: Text::new(id), join: *join };
         let (answer, fds) = self.client.request(&Message::Attach(request))?;
         let (Message::Attached(answer), Ok(fds)) = (answer, <[OwnedFd; 2]>::try_from(fds)) else {
             return Err(RequestError::Protocol.into());
         };
         let slot = answer.slot;
-        if self.streams.values().any(|stream| stream.slot == slot && !stream.is_left) {
+        if self.streams.uses(slot) {
             // Not detached: that would end the stream that has it.
             return Err(RequestError::Protocol.into());
         }
@@ -272,7 +258,7 @@ impl Reader {
             }
         };
         let (id, join, epoch) = (id.to_owned(), *join, answer.epoch);
-        Ok((Attached { slot, id, join, epoch, tail, attachment, look: true, is_left: false }, answer))
+        Ok((Attached { slot, id, join, epoch, attachment, is_left: false }, tail, answer))
     }
 
     /// Detaches a stream, ended or not; what became of its units.
@@ -280,7 +266,7 @@ impl Reader {
     /// # Errors
     /// [`RequestError`] when the producer did not confirm; the stream is gone from this reader all the same.
     pub fn detach(&mut self, stream: StreamKey) -> Result<Option<Counts>, RequestError> {
-        let Some(attached) = self.streams.remove(&stream.0) else { return Ok(None) };
+        let Some((attached, _)) = self.streams.remove(stream) else { return Ok(None) };
         if !attached.is_left {
             self.leave(&attached)?;
         }
@@ -297,21 +283,22 @@ impl Reader {
 
     /// The stream's ring ended because it was rotated: attaches again, right behind its last unit. False when that is refused, for
     /// example because this reader's access was withdrawn.
-    fn follow(&mut self, key: u32) -> bool {
-        let Some(mut old) = self.streams.remove(&key) else { return false };
+    fn follow(&mut self, key: StreamKey) -> bool {
+        let Some((mut old, tail)) = self.streams.remove(key) else { return false };
         // Everything in the old ring was read, so its slot may go first: there may be no other.
         let left = self.leave(&old).is_ok();
         old.is_left = true;
         let new = if left { self.open_behind(&old) } else { None };
         let is_followed = new.is_some();
-        self.streams.insert(key, new.unwrap_or(old));
+        let (stream, tail) = new.unwrap_or((old, tail));
+        self.streams.insert(key, stream, tail);
         is_followed
     }
 
     /// Goes on behind the last unit of `old`, in the segment that its stream uses now.
-    fn open_behind(&mut self, old: &Attached) -> Option<Attached> {
+    fn open_behind(&mut self, old: &Attached) -> Option<(Attached, Tail)> {
         let from = From::After { epoch: old.epoch, seq: old.attachment.final_seq() };
-        let (mut new, _) = self.open(&old.id, &Join { from, ..old.join }).ok()?;
+        let (mut new, tail, _) = self.open(&old.id, &Join { from, ..old.join }).ok()?;
         if new.epoch != old.epoch {
             // Set up anew meanwhile: another stream, whose numbers begin again. The caller decides.
             let _ = self.leave(&new);
@@ -319,7 +306,7 @@ impl Reader {
         }
         new.attachment.follow(&old.attachment);
         new.join = old.join;
-        Some(new)
+        Some((new, tail))
     }
 
     /// What happened next, waiting for it at most `timeout` (for ever when `None`).
@@ -343,7 +330,7 @@ impl Reader {
             let woken = self.sleep(seen, left);
             if woken != Woken::Bell {
                 // The producer may have died between what a ring says and what the session says of it.
-                self.look_at_all();
+                self.streams.look_at_all();
             }
             self.alive = match woken {
                 Woken::Bell => true,
@@ -358,12 +345,14 @@ impl Reader {
     /// For an event loop: when [`Reader::notify_fd`] is readable, call this until it gives `None`. `None` also when the
     /// producer has gone: the attach socket ([`AsFd`]) tells.
     pub fn try_next(&mut self) -> Option<Event<'_>> {
-        let mut found = self.find();
-        if let (None, Some(notify)) = (&found, &self.notify) {
-            // Drained before the last look, so that what comes after it makes the descriptor readable again.
-            notify.drain();
-            found = self.find();
-        }
+        let found = match (self.find(), &self.notify) {
+            (None, Some(notify)) => {
+                // Drained before the last look, so that what comes after it makes the descriptor readable again.
+                notify.drain();
+                self.find()
+            }
+            (found, _) => found,
+        };
         found.map(|found| self.event(found))
     }
 
@@ -374,70 +363,52 @@ impl Reader {
 
     /// The parameter sets that the newest unit of a track referred to.
     pub fn configuration(&self, stream: StreamKey, track: u16) -> Option<&Configuration> {
-        self.streams.get(&stream.0)?.attachment.configuration(usize::from(track))
+        self.streams.get(stream)?.attachment.configuration(usize::from(track))
     }
 
     /// What became of a stream's units so far.
     pub fn counts(&self, stream: StreamKey) -> Option<Counts> {
-        self.streams.get(&stream.0).map(|slot| slot.attachment.counts())
+        self.streams.get(stream).map(|attached| attached.attachment.counts())
     }
 
     /// What a stream says of itself.
     pub fn status(&self, stream: StreamKey) -> Option<StreamStatus> {
-        self.streams.get(&stream.0).map(|slot| slot.attachment.status())
+        self.streams.get(stream).map(|attached| attached.attachment.status())
     }
 
     /// The attached streams.
     pub fn streams(&self) -> impl Iterator<Item = StreamKey> {
-        self.streams.keys().copied().map(StreamKey)
+        self.streams.keys()
     }
 
     /// What there is for the caller. A stream that was rotated is followed, which takes a request to the producer.
-    fn find(&mut self) -> Option<(u32, Taken)> {
+    #[inline]
+    fn find(&mut self) -> Option<(StreamKey, Taken)> {
         loop {
-            match self.scan()? {
+            self.note_changes();
+            match self.streams.scan(&mut self.buffer)? {
                 (key, Taken::Ended { state: RingState::Rotated, .. }) if self.follow(key) => {}
                 found => return Some(found),
             }
         }
     }
 
-    /// Looks at each ready ring once, in turn, until one has something for the caller.
-    fn scan(&mut self) -> Option<(u32, Taken)> {
-        self.note_changes();
-        let first = self.turn;
-        let buffer = &mut self.buffer;
-        for pass in [first.saturating_add(1)..=u32::MAX, 0..=first] {
-            for (key, slot) in self.streams.range_mut(pass) {
-                if let Some(taken) = slot.take(buffer) {
-                    self.turn = *key;
-                    return Some((*key, taken));
-                }
-            }
-        }
-        None
-    }
-
     /// After a change of some state every ring's end is looked at once more.
     fn note_changes(&mut self) {
         let now = self.state_gen.load(Ordering::Acquire);
         if self.seen_gen.replace(now) != Some(now) {
-            self.look_at_all();
+            self.streams.look_at_all();
         }
     }
 
-    fn look_at_all(&mut self) {
-        self.streams.values_mut().for_each(|stream| stream.look = true);
-    }
-
-    fn event(&self, (slot, taken): (u32, Taken)) -> Event<'_> {
-        let stream = StreamKey(slot);
+    #[inline]
+    fn event(&self, (stream, taken): (StreamKey, Taken)) -> Event<'_> {
         match taken {
-            Taken::Unit { descriptor, lost, config_changed } => Event::Unit(Unit {
+            Taken::Unit { lost, config_changed } => Event::Unit(Unit {
                 stream,
-                descriptor,
-                payload: &self.buffer.payload,
-                nal_ends: &self.buffer.nal_ends,
+                descriptor: &self.buffer.descriptor,
+                payload: self.buffer.payload(),
+                nal_ends: self.buffer.nal_ends(),
                 lost,
                 config_changed,
             }),
@@ -459,37 +430,6 @@ impl Reader {
         }
         cursor::unpark(&self.parked);
         if cursor::observe_bell(&self.bell) == seen { Woken::Not } else { Woken::Bell }
-    }
-}
-
-impl Attached {
-    /// The next unit or end of the ring, past records that are not for the caller.
-    fn take(&mut self, buffer: &mut UnitBuffer) -> Option<Taken> {
-        if self.is_left {
-            return None;
-        }
-        // No ring holds more records than this. What comes while they are passed over is followed by a bell; and a producer
-        // whose tails are lies takes no more of the caller's time.
-        for _ in 0..*RING_SLOTS_RANGE.end() {
-            let waiting = cursor::observe_session_tail(&self.tail).wrapping_sub(self.attachment.head_low());
-            if waiting == 0 && !self.look {
-                break;
-            }
-            let taken = if self.attachment.holds(waiting) {
-                self.attachment.take_record(buffer)
-            } else {
-                self.attachment.take(buffer)
-            };
-            match taken {
-                Taken::Dropped => {}
-                Taken::Empty => {
-                    self.look = false;
-                    return None;
-                }
-                taken @ (Taken::Unit { .. } | Taken::Ended { .. }) => return Some(taken),
-            }
-        }
-        None
     }
 }
 

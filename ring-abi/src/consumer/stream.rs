@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::buffer::UnitBuffer;
 use super::counting::{Counting, Counts, Outcome};
 use crate::cursor::{self, AtomicU32, AtomicU64, Load, Ordering, Store};
 use crate::handshake::Attached;
@@ -12,7 +13,7 @@ use crate::layout::{
     STREAM_DIRECTORY_OFF, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, high, low,
 };
 use crate::map::{Bytes, Mapping, ReadOnly, ReadWrite, Word};
-use crate::position::{Arena, Place};
+use crate::position::Arena;
 use crate::segment::{OpenError, open_read_only};
 use crate::state_words::StateWords;
 
@@ -66,21 +67,14 @@ pub struct StreamStatus {
 /// What [`Attachment::take`] found.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Taken {
-    /// A unit; its payload is in the caller's buffer.
-    Unit { descriptor: Descriptor, lost: u64, config_changed: bool },
+    /// A unit, which is in the caller's buffer.
+    Unit { lost: u64, config_changed: bool },
     /// A record that was not for the caller; there may be more.
     Dropped,
     /// No record.
     Empty,
     /// The ring has ended and everything in it was taken, or cannot be. Said once.
     Ended { state: RingState, reason: EndReason },
-}
-
-/// The caller's reusable memory for a unit.
-#[derive(Debug, Default)]
-pub(crate) struct UnitBuffer {
-    pub(crate) payload: Vec<u8>,
-    pub(crate) nal_ends: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -260,11 +254,16 @@ impl Attachment {
 
     /// As [`Self::take`] where the session's `tails[slot]` has shown that a record waits: it is stored after the ring's own
     /// tail, which stands on a line of its own that need not be fetched then.
+    #[inline]
     pub(crate) fn take_record(&mut self, buffer: &mut UnitBuffer) -> Taken {
         let at = self.record_off();
-        let record =
-            self.records.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words));
-        let taken = record.map_or(Taken::Dropped, |d| self.take_unit(d, buffer));
+        let taken = match self.records.read_words::<DESCRIPTOR_WORDS>(at) {
+            Some(words) => {
+                buffer.descriptor = Descriptor::from_words(&words);
+                self.take_unit(buffer)
+            }
+            None => Taken::Dropped,
+        };
         self.head += 1;
         cursor::publish_head(&self.head_word, self.head);
         taken
@@ -296,7 +295,9 @@ impl Attachment {
         Taken::Ended { state: RingState::Closed, reason: EndReason::None }
     }
 
-    fn take_unit(&mut self, d: Descriptor, buffer: &mut UnitBuffer) -> Taken {
+    /// Deals with the unit whose descriptor is in `buffer`.
+    fn take_unit(&mut self, buffer: &mut UnitBuffer) -> Taken {
+        let d = &buffer.descriptor;
         if d.seq <= self.counting.counts().last_seq {
             return Taken::Dropped;
         }
@@ -305,43 +306,45 @@ impl Attachment {
         self.awaits_key |= lost > 0 && !self.everything;
         if !matches!(d.record_type, RECORD_ACCESS_UNIT | RECORD_DATA) {
             // Of a later minor version: passed over, and not missing.
-            return self.drop_unit(&d, Outcome::Skipped);
+            return self.drop_unit(d.seq, d.filtered, Outcome::Skipped);
         }
         let Some(track) = self.tracks.get_mut(usize::from(d.track)) else {
-            return self.drop_unit(&d, Outcome::Rejected);
+            return self.drop_unit(d.seq, d.filtered, Outcome::Rejected);
         };
         let is_video = track.kind == TrackKind::Video;
         if is_video && self.awaits_key && !d.has(Flags::KEY) {
-            return self.drop_unit(&d, Outcome::Skipped);
+            return self.drop_unit(d.seq, d.filtered, Outcome::Skipped);
         }
-        let Some(config_changed) = track.copy(&d, buffer) else {
+        let (seq, filtered) = (d.seq, d.filtered);
+        let Some(config_changed) = track.copy(buffer) else {
             self.awaits_key |= is_video && !self.everything;
-            return self.drop_unit(&d, Outcome::Rejected);
+            return self.drop_unit(seq, filtered, Outcome::Rejected);
         };
         self.awaits_key &= !is_video;
-        self.counting.record(d.seq, d.filtered, Outcome::Accepted);
-        let descriptor = Descriptor { filtered: d.filtered.saturating_add(self.filtered_before), ..d };
-        Taken::Unit { descriptor, lost, config_changed }
+        self.counting.record(seq, filtered, Outcome::Accepted);
+        buffer.descriptor.filtered = filtered.saturating_add(self.filtered_before);
+        Taken::Unit { lost, config_changed }
     }
 
-    fn drop_unit(&mut self, d: &Descriptor, outcome: Outcome) -> Taken {
-        self.counting.record(d.seq, d.filtered, outcome);
+    fn drop_unit(&mut self, seq: u64, filtered: u64, outcome: Outcome) -> Taken {
+        self.counting.record(seq, filtered, outcome);
         Taken::Dropped
     }
 }
 
 impl TrackView {
-    /// Copies a unit, its NAL index and, if it is another than the last, its configuration; then validates all at once.
-    /// `None` when the record is not plausible or the bytes were overwritten meanwhile.
-    fn copy(&mut self, d: &Descriptor, buffer: &mut UnitBuffer) -> Option<bool> {
-        let place = self.arena.place(d)?;
-        let new_config = if d.config_id != 0 && d.config_id != self.config.id {
-            self.find_config(d.config_id)
-        } else {
-            None
-        };
-        let copied = self.copy_payload(d, place, buffer);
-        if !copied || !cursor::still_valid(&self.reclaim_pos, d.pos) || !buffer.index_is_sound() {
+    /// Copies the unit that `buffer` has the descriptor of, its NAL index and, if it is another than the last, its
+    /// configuration; then validates all at once. Whether the configuration is new; `None` when the record is not plausible
+    /// or the bytes were overwritten meanwhile.
+    #[inline]
+    fn copy(&mut self, buffer: &mut UnitBuffer) -> Option<bool> {
+        let d = &buffer.descriptor;
+        let place = self.arena.place(d).filter(|_| d.nal_count as usize <= NALS_PER_UNIT_MAX)?;
+        let (pos, config_id) = (d.pos, d.config_id);
+        let new_config =
+            if config_id != 0 && config_id != self.config.id { self.find_config(config_id) } else { None };
+        let copied = buffer.copy(&self.bytes, place);
+        if !copied || !cursor::still_valid(&self.reclaim_pos, pos) || !buffer.index_is_sound() {
             return None;
         }
         let changed = new_config.is_some();
@@ -351,41 +354,9 @@ impl TrackView {
         Some(changed)
     }
 
-    fn copy_payload(&self, d: &Descriptor, place: Place, buffer: &mut UnitBuffer) -> bool {
-        let (Ok(len), Ok(count)) = (usize::try_from(d.len), usize::try_from(d.nal_count)) else {
-            return false;
-        };
-        if count > NALS_PER_UNIT_MAX {
-            return false;
-        }
-        // Both lengths were compared with the arena's and the limits; memory grows to the largest unit and stays.
-        buffer.payload.resize(len, 0);
-        buffer.nal_ends.clear();
-        let mut at = place.index_off;
-        let mut batch = [0u8; 256];
-        while buffer.nal_ends.len() < count {
-            let want = ((count - buffer.nal_ends.len()) * 4).min(batch.len());
-            let Some(part) = batch.get_mut(..want) else { return false };
-            if !self.bytes.read(at, part) {
-                return false;
-            }
-            buffer.nal_ends.extend(part.as_chunks().0.iter().map(|end| u32::from_le_bytes(*end)));
-            at += want as u64;
-        }
-        self.bytes.read(place.payload_off, &mut buffer.payload)
-    }
-
     /// A copy of the entry with this id, if it was whole.
     fn find_config(&self, id: u32) -> Option<Configuration> {
         self.configs.iter().find_map(|entry| entry.copy(id))
-    }
-}
-
-impl UnitBuffer {
-    /// Whether the NAL units follow each other within the payload.
-    fn index_is_sound(&self) -> bool {
-        let last = self.nal_ends.last().copied().unwrap_or(0);
-        self.nal_ends.is_sorted() && usize::try_from(last).is_ok_and(|last| last <= self.payload.len())
     }
 }
 

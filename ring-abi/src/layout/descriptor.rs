@@ -169,6 +169,35 @@ impl Descriptor {
     }
 }
 
+/// A descriptor as it stands in memory, made once for the arena and all rings.
+#[cfg(not(loom))]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record([u64; DESCRIPTOR_WORDS]);
+
+#[cfg(not(loom))]
+impl Record {
+    pub(crate) fn new(d: &Descriptor) -> Self {
+        Self(d.to_words())
+    }
+
+    /// The record in words that this process wrote.
+    pub(crate) const fn of_words(words: [u64; DESCRIPTOR_WORDS]) -> Self {
+        Self(words)
+    }
+
+    pub(crate) const fn words(&self) -> &[u64; DESCRIPTOR_WORDS] {
+        &self.0
+    }
+
+    /// The record as one reader gets it: `filtered` counts what was withheld from it, and units up to `backfill_until` were
+    /// committed before it attached.
+    pub(crate) const fn for_reader(&self, filtered: u64, backfill_until: u64) -> [u64; DESCRIPTOR_WORDS] {
+        let [seq, pos, len_and_flags, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, _] = self.0;
+        let flags = if seq <= backfill_until { pair(0, Flags::BACKFILL.0) } else { 0 };
+        [seq, pos, len_and_flags | flags, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12, w13, w14, filtered]
+    }
+}
+
 /// Bytes of an access-unit descriptor.
 pub const DESCRIPTOR_LEN: u64 = size_of::<Descriptor>() as u64;
 /// Words of an access-unit descriptor.

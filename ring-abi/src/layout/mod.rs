@@ -10,6 +10,8 @@ mod segments;
 #[rustfmt::skip]
 mod table;
 
+#[cfg(not(loom))]
+pub(crate) use descriptor::Record;
 pub use descriptor::{DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, Flags, RECORD_ACCESS_UNIT, RECORD_DATA};
 pub use lease::{Lease, RELEASE_HEAD_LEN, ReleaseHead};
 pub use segments::{

@@ -107,7 +107,16 @@ impl ConfigTable {
 
     /// Notes that a unit that ends at `end` refers to `id`; false when no entry has that id any more.
     pub(crate) fn note_use(&mut self, id: u32, end: u64) -> bool {
-        let slot = self.slots.iter_mut().find(|slot| slot.id == id && id != 0);
+        if id == 0 {
+            return false;
+        }
+        // Nearly all units use the current one.
+        let is_wanted = |slot: &&mut Slot| slot.id == id;
+        let current = self.current.and_then(|at| self.slots.get_mut(at)).filter(is_wanted);
+        let slot = match current {
+            Some(slot) => Some(slot),
+            None => self.slots.iter_mut().find(is_wanted),
+        };
         slot.map(|slot| slot.last_use = end).is_some()
     }
 }

@@ -8,7 +8,7 @@ use super::index::Entry;
 use super::ring::{Gate, ReaderRing, RoomError};
 use super::track::Track;
 use crate::join::{Damaged, From};
-use crate::layout::{Class, Descriptor, EndReason, RingState, TrackKind};
+use crate::layout::{Class, EndReason, Record, RingState, TrackKind};
 
 /// Units examined for one reader in one call.
 pub(crate) const FEED_MAX: usize = 128;
@@ -142,47 +142,42 @@ pub(crate) fn feed(ring: &mut ReaderRing, stream: &StreamView<'_>) {
         // Only now that a unit can be given: a jump made earlier would be to an older keyframe than need be.
         catch_up(ring, stream);
         if let Some((at, entry)) = next_entry(ring, stream.tracks) {
-            step(ring, stream, at, entry, |track| track.descriptor(entry));
+            let passes = passes(ring, stream, at, entry);
+            if passes && let Some(record) = stream.tracks.get(at).and_then(|track| track.record(entry)) {
+                ring.push(&record);
+            }
         }
     }
     ring.pace.again_at_once(stream.now_ns);
 }
 
-/// Gives a reader that has all before it the unit `d` that was just committed on track `at`: what [`feed`] would do, without
-/// reading the descriptor back from the arena. False when the reader stands elsewhere or has no room; nothing was done then.
-pub(crate) fn feed_newest(ring: &mut ReaderRing, stream: &StreamView<'_>, at: usize, d: &Descriptor) -> bool {
-    let Some(entry) = stream.tracks.get(at).and_then(|track| track.index.newest()) else { return false };
-    let mut tracks = stream.tracks.iter().zip(ring.next).enumerate();
-    let stands_before = tracks.all(|(n, (track, next))| next + u64::from(n == at) == track.index.end());
-    if !stands_before || ring.state() != RingState::Ok || ring.room().is_err() {
-        return false;
-    }
-    step(ring, stream, at, entry, |_| Some(*d));
-    ring.pace.caught_up();
-    true
-}
-
-/// Deals with one unit: push the `descriptor` of it, count it as filtered, or let it pass.
-fn step(
+/// Gives a reader that has all before it the unit that was just committed on track `at`: what [`feed`] would do, without
+/// reading the record back from the arena. False when the reader is behind or has no room; nothing was done then.
+pub(crate) fn feed_newest(
     ring: &mut ReaderRing,
     stream: &StreamView<'_>,
     at: usize,
     entry: Entry,
-    descriptor: impl FnOnce(&Track) -> Option<Descriptor>,
-) {
-    let Some(track) = stream.tracks.get(at) else { return };
-    if let Some(next) = ring.next.get_mut(at) {
-        *next += 1;
+    record: &Record,
+) -> bool {
+    // Whoever is fed ends up with all there is, or behind: so the pace knows without a look at the tracks.
+    if ring.is_behind() || ring.state() != RingState::Ok || ring.room().is_err() {
+        return false;
     }
-    match verdict(ring, track, at, entry) {
-        Verdict::Pass => {
-            if let Some(descriptor) = descriptor(track) {
-                ring.push(descriptor);
-            }
-        }
-        Verdict::Filtered => ring.filtered += 1,
-        Verdict::Lost => {}
+    if passes(ring, stream, at, entry) {
+        ring.push(record);
     }
+    debug_assert!(has_all(ring, stream.tracks), "a reader that is not behind has all before the newest unit");
+    true
+}
+
+/// Takes `ring` past one unit; whether it is to be given it. Else it is counted as filtered, or is a loss.
+fn passes(ring: &mut ReaderRing, stream: &StreamView<'_>, at: usize, entry: Entry) -> bool {
+    let (Some(track), Some(next)) = (stream.tracks.get(at), ring.next.get_mut(at)) else { return false };
+    *next += 1;
+    let verdict = verdict(ring, track, at, entry);
+    ring.filtered += u64::from(verdict == Verdict::Filtered);
+    verdict == Verdict::Pass
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

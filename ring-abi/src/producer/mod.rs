@@ -27,15 +27,16 @@ pub use track::{ConfigureError, UnitError};
 use crate::cursor::{Ordering, Store};
 use crate::layout::{
     ARENA_LEN_RANGE, CONFIG_DATA_MAX, CONFIG_ENTRY_LEN, CONFIGS_PER_TRACK, Descriptor, EndReason, Flags,
-    PAGE, RECORD_ACCESS_UNIT, RECORD_DATA, RingState, STREAM_DIRECTORY_OFF, STREAM_TRACKS_OFF, SegmentHeader,
-    SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, pair,
+    PAGE, RECORD_ACCESS_UNIT, RECORD_DATA, Record, RingState, STREAM_DIRECTORY_OFF, STREAM_TRACKS_OFF,
+    SegmentHeader, SegmentKind, StreamState, TRACKS_MAX, TrackEntry, TrackKind, pair,
 };
 use crate::map::{Mapping, ReadWrite};
 use crate::position::{Arena, round_up};
 use crate::segment::Segment;
 use crate::state_words::StateWords;
 use feed::StreamView;
-use track::{Closing, Track, TrackPlan};
+use index::Entry;
+use track::{Closed, Track, TrackPlan};
 
 /// What a track is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub struct Producer {
     fd: Arc<OwnedFd>,
     words: StateWords<ReadWrite>,
     tracks: Vec<Track>,
+    /// The first video track.
+    video: Option<usize>,
     readers: Vec<ReaderRing>,
     last_seq: u64,
     last_config_id: u32,
@@ -131,6 +134,7 @@ impl Producer {
             epoch,
             fd: Arc::new(fd),
             words: StateWords::new(&map).ok_or(io::ErrorKind::InvalidInput)?,
+            video: tracks.iter().position(|track| track.kind == TrackKind::Video),
             tracks,
             readers: Vec::new(),
             last_seq: 0,
@@ -214,13 +218,16 @@ impl Producer {
         let is_closing = self.closing.is_some();
         let track = self.tracks.get_mut(at).filter(|_| !is_closing).ok_or(UnitError::NotOpen)?;
         let seq = self.last_seq + 1;
-        let descriptor = describe(unit, seq, at, track, now_ns);
-        let d = track.close(Closing { descriptor, nal_ends })?;
+        let closed = track.close(nal_ends)?;
+        let d = describe(unit, seq, at, track, &closed, now_ns);
+        let record = Record::new(&d);
+        let entry = Entry::new(seq, d.pos, d.recv_mono_ns, Flags(d.flags));
+        track.retain(entry, &record);
         self.last_seq = seq;
-        self.announce(&d, now_ns);
+        self.announce(at, &d, now_ns);
         let view = view(&self.tracks, self.epoch, self.last_seq, self.closing, now_ns);
         for ring in &mut self.readers {
-            if !feed::feed_newest(ring, &view, at, &d) {
+            if !feed::feed_newest(ring, &view, at, entry, &record) {
                 feed::feed(ring, &view);
             }
         }
@@ -398,14 +405,15 @@ impl Producer {
         }
     }
 
-    /// Brings the state line up to a committed unit.
-    fn announce(&mut self, d: &Descriptor, now_ns: u64) {
+    /// Brings the state line up to a committed unit of track `at`.
+    fn announce(&mut self, at: usize, d: &Descriptor, now_ns: u64) {
         let words = &self.words;
         if d.has(Flags::KEY) {
             words.last_key_seq.store(d.seq, Ordering::Relaxed);
         }
-        let video = self.tracks.iter().find(|t| t.kind == TrackKind::Video);
-        words.retained_ns.store(video.map_or(0, Track::retained_ns), Ordering::Relaxed);
+        if Some(at) == self.video {
+            words.retained_ns.store(self.retained_ns(at), Ordering::Relaxed);
+        }
         words.heartbeat_ns.store(now_ns, Ordering::Relaxed);
         words.last_seq.store(d.seq, Ordering::Release);
         if d.timeline != self.timeline {
@@ -491,34 +499,55 @@ fn lay_out(map: &Mapping<ReadWrite>, plans: &[TrackPlan]) -> Option<Vec<Track>> 
     if whole { plans.iter().map(|plan| Track::new(map, plan)).collect() } else { None }
 }
 
-fn describe(unit: &Unit, seq: u64, at: usize, track: &Track, now_ns: u64) -> Descriptor {
+/// Inlined, so that the fields go from registers into the record: stored one by one and loaded as words of a record right after,
+/// each would wait for the stores.
+#[inline(always)]
+fn describe(unit: &Unit, seq: u64, at: usize, track: &mut Track, closed: &Closed, now_ns: u64) -> Descriptor {
     let own = Flags::BACKFILL.with(Flags::HAS_NAL_INDEX).0;
+    let index = if closed.nal_count > 0 { Flags::HAS_NAL_INDEX.0 } else { 0 };
+    let flags = unit.flags.0 & !own | index;
     Descriptor {
         seq,
-        flags: unit.flags.0 & !own,
+        pos: closed.pos(),
+        len: closed.payload_len,
+        flags,
         record_type: if track.kind == TrackKind::Video { RECORD_ACCESS_UNIT } else { RECORD_DATA },
         track: u16::try_from(at).unwrap_or(u16::MAX),
-        config_id: unit.config_id,
+        config_id: track.note_config(unit.config_id),
         media_ticks: unit.media_ticks,
         pts_ns: pts_ns(unit.media_ticks, track.timescale),
         timeline: unit.timeline,
         lost_packets: unit.lost_packets,
+        key_seq: track.note_key(seq, Flags(flags)),
         recv_mono_ns: unit.recv_mono_ns,
         pub_mono_ns: now_ns,
         wall_utc_ns: unit.wall_utc_ns,
         wall_err_us: unit.wall_err_us,
         clock_source: unit.clock_source,
+        reserved: [0; 3],
         rtp_ts: unit.rtp_ts,
         ssrc: unit.ssrc,
         first_rtp_seq: unit.first_rtp_seq,
         last_rtp_seq: unit.last_rtp_seq,
+        nal_count: closed.nal_count,
+        nal_off: closed.nal_off,
         duration_ticks: unit.duration_ticks,
-        ..Descriptor::default()
+        // Each reader's own.
+        filtered: 0,
     }
 }
 
 /// Ticks in nanoseconds, rounded towards zero; saturates at the ends of time.
 fn pts_ns(ticks: i64, timescale: u32) -> i64 {
+    match timescale {
+        // All video's. Divisions by a number that the compiler knows are multiplications; two others take longer than a reader.
+        90_000 => scaled_ns(ticks, 90_000),
+        other => scaled_ns(ticks, other),
+    }
+}
+
+#[inline(always)]
+fn scaled_ns(ticks: i64, timescale: u32) -> i64 {
     const SECOND: i64 = 1_000_000_000;
     let scale = i64::from(timescale.max(1));
     let (seconds, rest) = (ticks / scale, ticks % scale);

@@ -8,8 +8,8 @@ use super::session::Session;
 use crate::cursor::{self, AtomicU32, AtomicU64, Ordering, Store};
 use crate::join::Join;
 use crate::layout::{
-    DESCRIPTOR_LEN, Descriptor, EndReason, PAGE, RING_HEAD_LEN, RING_SLOTS_RANGE, RingState, SegmentHeader,
-    SegmentKind, TRACKS_MAX, pair,
+    DESCRIPTOR_LEN, EndReason, PAGE, RING_HEAD_LEN, RING_SLOTS_RANGE, Record, RingState, SegmentHeader,
+    SegmentKind, TRACKS_MAX, low, pair,
 };
 use crate::map::{Bytes, ReadWrite, Word};
 use crate::position::round_up;
@@ -206,17 +206,13 @@ impl ReaderRing {
     }
 
     /// Puts a record into the ring. The caller has checked [`ReaderRing::room`].
-    pub(crate) fn push(&mut self, mut d: Descriptor) {
-        d.filtered = self.filtered;
-        if d.seq <= self.backfill_until {
-            d.flags |= crate::layout::Flags::BACKFILL.0;
-        }
+    pub(crate) fn push(&mut self, record: &Record) {
         let at = (self.tail & (self.slots - 1)) * DESCRIPTOR_LEN;
-        let written = self.records.write_words(at, &d.to_words());
+        let written = self.records.write_words(at, &record.for_reader(self.filtered, self.backfill_until));
         debug_assert!(written, "the remainder by the slots is inside of the records");
         self.tail += 1;
         cursor::publish_tail(&self.tail_word, self.tail);
-        cursor::publish_session_tail(&self.session_tail, crate::layout::low(self.tail));
+        cursor::publish_session_tail(&self.session_tail, low(self.tail));
         self.touched = true;
     }
 

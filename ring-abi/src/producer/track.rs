@@ -13,10 +13,16 @@ use super::configs::{ConfigTable, Configuration};
 use super::index::{Entry, UnitIndex};
 use crate::cursor::{self, AtomicU32, AtomicU64, Ordering, Store};
 use crate::layout::{
-    CONFIG_DATA_MAX, DESCRIPTOR_LEN, DESCRIPTOR_WORDS, Descriptor, Flags, LINE, NALS_PER_UNIT_MAX, TrackKind,
+    CONFIG_DATA_MAX, DESCRIPTOR_LEN, Flags, LINE, NALS_PER_UNIT_MAX, Record, TrackKind, low,
 };
 use crate::map::{Bytes, Mapping, ReadWrite, Word};
 use crate::position::{Arena, round_up};
+
+/// What stands between a payload and its NAL index, if it is not a multiple of an entry.
+const PAD: &[u8] = &[0; 3];
+
+/// Bytes of an entry of the NAL index.
+const NAL_END_LEN: u64 = size_of::<u32>() as u64;
 
 /// Bytes of an open unit that are moved at a time when it meets the arena's end.
 const MOVE_LEN: u64 = 64 * 1024;
@@ -61,12 +67,26 @@ struct Open {
     start: u64,
     /// Bytes from `start`, the descriptor's included.
     len: u64,
+    /// How many bytes from `start` can be written as things are: see [`Track::room_from`].
+    room: u64,
 }
 
-/// A unit's end of the story: what `Track::close` needs of it.
-pub(crate) struct Closing<'a> {
-    pub(crate) descriptor: Descriptor,
-    pub(crate) nal_ends: &'a [u32],
+/// A unit that ended, with its NAL index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed {
+    start: u64,
+    /// Bytes from `start`.
+    len: u64,
+    pub(crate) payload_len: u32,
+    pub(crate) nal_off: u32,
+    pub(crate) nal_count: u32,
+}
+
+impl Closed {
+    /// Position of its payload.
+    pub(crate) const fn pos(&self) -> u64 {
+        self.start + DESCRIPTOR_LEN
+    }
 }
 
 #[derive(Debug)]
@@ -134,7 +154,8 @@ impl Track {
 
     /// Opens a unit; one that is still open is dropped.
     pub(crate) fn begin(&mut self) {
-        self.open = Some(Open { start: self.write_pos, len: DESCRIPTOR_LEN });
+        let start = self.write_pos;
+        self.open = Some(Open { start, len: DESCRIPTOR_LEN, room: self.room_from(start) });
     }
 
     /// Drops the open unit. What was reclaimed for it stays reclaimed: `reclaim_pos` never decreases.
@@ -144,76 +165,70 @@ impl Track {
 
     /// Adds to the open unit.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), UnitError> {
-        let open = self.make_room(bytes.len() as u64)?;
-        let written = self.bytes.write(self.arena.offset(open.start) + open.len, bytes);
-        debug_assert!(written, "make_room keeps the unit within its lap");
-        self.open = Some(Open { len: open.len + bytes.len() as u64, ..open });
+        let at = self.extend(bytes.len() as u64)?;
+        let written = self.bytes.write(at, bytes);
+        debug_assert!(written, "extend keeps the unit within its lap");
         Ok(())
     }
 
-    /// Ends the open unit: writes NAL index and descriptor, and gives the descriptor as readers will see it.
-    /// The unit is gone when this fails.
-    pub(crate) fn close(&mut self, unit: Closing<'_>) -> Result<Descriptor, UnitError> {
-        let closed = self.try_close(unit);
+    /// Ends the open unit: writes its NAL index. It is to be retained then ([`Self::retain`]); it is gone when this fails.
+    pub(crate) fn close(&mut self, nal_ends: &[u32]) -> Result<Closed, UnitError> {
+        let closed = self.append_nal_index(nal_ends);
         self.open = None;
+        if let Ok(closed) = &closed {
+            self.write_pos = round_up(closed.start + closed.len, LINE);
+        }
         closed
     }
 
-    fn try_close(&mut self, unit: Closing<'_>) -> Result<Descriptor, UnitError> {
-        let open = self.open.ok_or(UnitError::NotOpen)?;
-        let mut d = unit.descriptor;
-        let too_large = UnitError::TooLarge { limit: self.payload_limit() };
-        d.len = u32::try_from(open.len - DESCRIPTOR_LEN).map_err(|_| too_large)?;
-        (d.nal_off, d.nal_count) = self.append_nal_index(d.len, unit.nal_ends)?;
-        d.flags |= if d.nal_count > 0 { Flags::HAS_NAL_INDEX.0 } else { 0 };
-        // The unit may have moved to the next lap while its index was added.
-        let Open { start, len } = self.open.ok_or(UnitError::NotOpen)?;
-        d.pos = start + DESCRIPTOR_LEN;
-        let end = round_up(start + len, LINE);
-        self.make_index_room();
-        if d.has(Flags::KEY) {
-            self.key_seq = d.seq;
-        }
-        d.key_seq = self.key_seq;
-        if !self.configs.note_use(d.config_id, end) {
-            d.config_id = 0;
-        }
-        let written = self.bytes.write_words(self.arena.offset(start), &d.to_words());
-        debug_assert!(written, "the descriptor's place was made by begin");
-        self.index.push(Entry::new(d.seq, d.pos, d.recv_mono_ns, Flags(d.flags)));
-        self.write_pos = end;
-        self.write_word.store(end, Ordering::Release);
-        Ok(d)
+    /// Notes that the unit that was just closed refers to this configuration; 0 when it is not in the table any more.
+    pub(crate) fn note_config(&mut self, id: u32) -> u32 {
+        if self.configs.note_use(id, self.write_pos) { id } else { 0 }
     }
 
-    /// Puts the NAL index behind the payload; its offset from the payload and its entries.
-    fn append_nal_index(&mut self, payload_len: u32, ends: &[u32]) -> Result<(u32, u32), UnitError> {
+    /// The keyframe that the unit `seq` depends on; itself, if it is one.
+    pub(crate) fn note_key(&mut self, seq: u64, flags: Flags) -> u64 {
+        if flags.contains(Flags::KEY) {
+            self.key_seq = seq;
+        }
+        self.key_seq
+    }
+
+    /// Keeps the unit that was just closed, under its `record`, for readers that come later.
+    pub(crate) fn retain(&mut self, entry: Entry, record: &Record) {
+        self.make_index_room();
+        let written = self.bytes.write_words(self.arena.offset(entry.pos() - DESCRIPTOR_LEN), record.words());
+        debug_assert!(written, "the record's place was made by begin");
+        self.index.push(entry);
+        self.write_word.store(self.write_pos, Ordering::Release);
+    }
+
+    /// Puts the NAL index behind the payload of the open unit, whose end this is.
+    fn append_nal_index(&mut self, ends: &[u32]) -> Result<Closed, UnitError> {
         if ends.len() > NALS_PER_UNIT_MAX {
             return Err(UnitError::TooManyNals { count: ends.len() });
         }
-        let count = u32::try_from(ends.len()).map_err(|_| UnitError::TooManyNals { count: ends.len() })?;
-        if count == 0 {
-            // Even an empty unit's descriptor must have its room.
-            self.append(&[])?;
-            return Ok((0, 0));
+        let payload_len = self.open.ok_or(UnitError::NotOpen)?.len - DESCRIPTOR_LEN;
+        let nal_off = if ends.is_empty() { payload_len } else { round_up(payload_len, NAL_END_LEN) };
+        let pad_len = nal_off - payload_len;
+        // Even an empty unit's descriptor must have its room. The unit may move to the next lap here.
+        let at = self.extend(pad_len + ends.len() as u64 * NAL_END_LEN)?;
+        if !ends.is_empty() {
+            let pad = PAD.get(..low(pad_len) as usize).unwrap_or_default();
+            let padded = pad.is_empty() || self.bytes.write(at, pad);
+            let written = padded && self.bytes.write_u32s(at + pad_len, ends);
+            debug_assert!(written, "extend keeps the unit within its lap");
         }
-        let nal_off = payload_len.next_multiple_of(4);
-        let pad = [0u8; 3];
-        self.append(pad.get(..(nal_off - payload_len) as usize).unwrap_or(&[]))?;
-        let mut batch = [0u8; 256];
-        for ends in ends.chunks(batch.len() / 4) {
-            for (word, end) in batch.chunks_exact_mut(4).zip(ends) {
-                word.copy_from_slice(&end.to_le_bytes());
-            }
-            self.append(batch.get(..ends.len() * 4).unwrap_or(&[]))?;
-        }
-        Ok((nal_off, count))
+        let Open { start, len, .. } = self.open.ok_or(UnitError::NotOpen)?;
+        // A unit has at most `UNIT_LEN_MAX` bytes, so the low half is all of each number.
+        let nal_off = if ends.is_empty() { 0 } else { low(nal_off) };
+        Ok(Closed { start, len, payload_len: low(payload_len), nal_off, nal_count: low(ends.len() as u64) })
     }
 
-    /// The descriptor of a retained unit.
-    pub(crate) fn descriptor(&self, entry: Entry) -> Option<Descriptor> {
+    /// The record of a retained unit.
+    pub(crate) fn record(&self, entry: Entry) -> Option<Record> {
         let at = self.arena.offset(entry.pos().checked_sub(DESCRIPTOR_LEN)?);
-        self.bytes.read_words::<DESCRIPTOR_WORDS>(at).map(|words| Descriptor::from_words(&words))
+        self.bytes.read_words(at).map(Record::of_words)
     }
 
     /// First payload position that is at least a quarter of the arena away from being overwritten.
@@ -262,16 +277,42 @@ impl Track {
         self.config_word.store(id, Ordering::Release);
     }
 
-    /// Makes the next `more` bytes of the open unit writable; the unit as it is then.
-    fn make_room(&mut self, more: u64) -> Result<Open, UnitError> {
+    /// Makes the open unit `more` bytes longer; where in the arena these are to be written.
+    fn extend(&mut self, more: u64) -> Result<u64, UnitError> {
+        let open = self.open.as_ref().ok_or(UnitError::NotOpen)?;
+        if open.len.saturating_add(more) > open.room {
+            self.make_room(more)?;
+        }
+        let open = self.open.as_mut().ok_or(UnitError::NotOpen)?;
+        let at = self.arena.offset(open.start) + open.len;
+        open.len += more;
+        Ok(at)
+    }
+
+    /// Once in many units: reclaims a chunk, or moves the open unit to the next lap.
+    #[cold]
+    fn make_room(&mut self, more: u64) -> Result<(), UnitError> {
         let open = self.open.ok_or(UnitError::NotOpen)?;
         if open.len.saturating_add(more) > self.arena.unit_limit() {
-            return Err(UnitError::TooLarge { limit: self.payload_limit() });
+            return Err(self.too_large());
         }
-        let open =
+        let Open { start, len, .. } =
             if self.arena.fits(open.start, open.len + more) { open } else { self.move_to_next_lap(open) };
-        self.reclaim_to(self.arena.reclaim_for(open.start + open.len + more));
-        Ok(open)
+        self.reclaim_to(self.arena.reclaim_for(start + len + more));
+        self.open = Some(Open { start, len, room: self.room_from(start) });
+        Ok(())
+    }
+
+    /// How many bytes a unit may have from `start` without anything being reclaimed or moved: to the limit of a unit, the
+    /// end of the lap, and the oldest byte that is not taken from the readers.
+    fn room_from(&self, start: u64) -> u64 {
+        let lap = self.arena.len() - self.arena.offset(start);
+        let free = (self.reclaimed + self.arena.len()).saturating_sub(start);
+        self.arena.unit_limit().min(lap).min(free)
+    }
+
+    fn too_large(&self) -> UnitError {
+        UnitError::TooLarge { limit: self.payload_limit() }
     }
 
     /// Moves the open unit's payload to the arena's start. A unit has at most a quarter of the arena and ran into its end, so
@@ -300,10 +341,12 @@ impl Track {
         }
     }
 
-    /// Takes the oldest unit from the readers when the index has no entry left.
+    /// Takes the oldest units from the readers when the index has no entry left: a sixteenth of all, because each store of
+    /// `reclaim_pos` costs every reader a cache miss at its next unit.
     fn make_index_room(&mut self) {
         if self.index.is_full() {
-            let pos = self.index.oldest().map_or(0, Entry::pos);
+            let last = self.index.first() + self.index.len() / 16;
+            let pos = self.index.entry(last).map_or(0, Entry::pos);
             self.reclaim_to(pos + LINE);
         }
     }

@@ -39,16 +39,17 @@ fn torn_units_are_never_accepted() {
             }
             let record = tap.attachment.peek();
             match tap.take() {
-                Taken::Unit { descriptor, .. } => {
+                Taken::Unit { .. } => {
                     score.accepted += 1;
                     // Asserted at the end: a panic here would leave the writer running.
-                    score.torn_accepted += u64::from(tap.buffer.payload != payload(descriptor.seq, LEN));
+                    let seq = tap.buffer.descriptor.seq;
+                    score.torn_accepted += u64::from(tap.buffer.payload() != payload(seq, LEN));
                 }
                 Taken::Dropped => {
                     score.rejected += 1;
                     // The buffer holds what was copied: a reader without validation would have used it.
                     let seq = record.map_or(0, |d| d.seq);
-                    score.naive_torn += u64::from(tap.buffer.payload != payload(seq, LEN));
+                    score.naive_torn += u64::from(tap.buffer.payload() != payload(seq, LEN));
                 }
                 Taken::Empty | Taken::Ended { .. } => std::hint::spin_loop(),
             }

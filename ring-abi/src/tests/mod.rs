@@ -130,7 +130,7 @@ impl Tap {
         let mut seqs = Vec::new();
         loop {
             match self.take() {
-                Taken::Unit { descriptor, .. } => seqs.push(descriptor.seq),
+                Taken::Unit { .. } => seqs.push(self.buffer.descriptor.seq),
                 Taken::Dropped => {}
                 Taken::Empty | Taken::Ended { .. } => return seqs,
             }

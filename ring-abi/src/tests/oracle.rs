@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Rig, Taken, Tap, payload};
 use crate::join::{Damaged, Filters, From, Join};
-use crate::layout::{Class, Descriptor, Flags};
+use crate::layout::{Class, Flags};
 
 const ARENA_LEN: u64 = 64 * 1024;
 
@@ -147,22 +147,23 @@ impl Reader {
     /// Takes one record and compares; true at the end.
     fn read(&mut self, units: &[Unit]) -> bool {
         match self.tap.take() {
-            Taken::Unit { descriptor, lost, .. } => self.check(&descriptor, lost, units),
+            Taken::Unit { lost, .. } => self.check(lost, units),
             Taken::Dropped | Taken::Empty => {}
             Taken::Ended { .. } => return true,
         }
         false
     }
 
-    fn check(&mut self, d: &Descriptor, lost: u64, units: &[Unit]) {
+    fn check(&mut self, lost: u64, units: &[Unit]) {
+        let d = self.tap.buffer.descriptor;
         let unit = units[usize::try_from(d.seq - 1).unwrap()];
         assert_eq!(
-            self.tap.buffer.payload,
+            self.tap.buffer.payload(),
             payload(unit.seq, unit.len),
             "accepted bytes are published bytes"
         );
         assert_eq!((d.has(Flags::KEY), d.has(Flags::DAMAGED)), (unit.key, unit.damaged));
-        assert_eq!(self.tap.buffer.nal_ends, [u32::try_from(unit.len).unwrap()]);
+        assert_eq!(self.tap.buffer.nal_ends(), [u32::try_from(unit.len).unwrap()]);
         assert!(d.seq > self.last_seq, "sequence numbers grow");
         let filters = self.join.filters;
         let first = self.last_seq == 0 && !self.tap.joined.resumed;

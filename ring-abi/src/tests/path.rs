@@ -3,7 +3,8 @@
 use super::{Rig, Taken, payload};
 use crate::join::{Damaged, Filters, From, Join};
 use crate::layout::{
-    ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, RingState, StreamState, TrackKind,
+    ARENA_LEN_RANGE, CONFIG_DATA_MAX, Class, Codec, EndReason, Flags, Record, RingState, StreamState,
+    TrackKind,
 };
 use crate::producer::{Configuration, ConfigureError, TrackSpec, Unit, UnitError};
 
@@ -78,7 +79,7 @@ fn after_a_loss_the_reader_itself_drops_video_until_a_keyframe() {
         while let Some(descriptor) = model.attachment.peek() {
             model.take();
             if !matches!(descriptor.seq, 2 | 5) {
-                ring.push(descriptor);
+                ring.push(&Record::new(&descriptor));
             }
         }
         assert_eq!(tap.seqs(), expected, "everything: {everything}");
@@ -101,7 +102,7 @@ fn after_a_rejection_the_reader_itself_drops_video_until_a_keyframe() {
         if descriptor.seq == 2 {
             descriptor.len = u32::MAX;
         }
-        ring.push(descriptor);
+        ring.push(&Record::new(&descriptor));
     }
     assert_eq!(tap.seqs(), [1, 4]);
     let counts = tap.attachment.counts();
@@ -121,7 +122,7 @@ fn records_of_an_unknown_type_are_passed_over() {
         if descriptor.seq == 2 {
             descriptor.record_type = 77;
         }
-        ring.push(descriptor);
+        ring.push(&Record::new(&descriptor));
     }
     assert_eq!(tap.seqs(), [1, 3]);
     let counts = tap.attachment.counts();
@@ -144,7 +145,7 @@ fn a_loss_before_a_record_that_is_passed_over_is_a_loss() {
                 (descriptor.record_type, descriptor.track) = (record_type, track);
             }
             if descriptor.seq != 2 {
-                ring.push(descriptor);
+                ring.push(&Record::new(&descriptor));
             }
         }
         assert_eq!(tap.seqs(), [1, 5], "unit 4 may refer to unit 2");
@@ -230,7 +231,7 @@ fn units_are_refused_by_size_and_the_stream_goes_on() {
     rig.producer.begin(9);
     assert_eq!(rig.producer.append(9, &[1]), Err(UnitError::NotOpen));
     assert_eq!(tap.seqs(), [1], "a refused unit takes no sequence number");
-    assert_eq!(tap.buffer.payload, vec![7; limit]);
+    assert_eq!(tap.buffer.payload(), vec![7; limit]);
 }
 
 #[test]
@@ -274,9 +275,8 @@ fn configurations_keep_their_ids_and_old_ones_take_their_units_along() {
     assert_eq!(commit_with(&mut rig, 9), 9, "a new one takes the entry of the oldest");
     assert!(matches!(tap.take(), Taken::Dropped), "unit 1 needs configuration 1, which is gone");
     for (seq, n) in [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8), (9, 3), (10, 9)] {
-        let Taken::Unit { descriptor, config_changed, .. } = tap.take() else {
-            panic!("unit {seq} did not come")
-        };
+        let Taken::Unit { config_changed, .. } = tap.take() else { panic!("unit {seq} did not come") };
+        let descriptor = tap.buffer.descriptor;
         assert_eq!((descriptor.seq, descriptor.config_id, config_changed), (seq, n, true));
         let configuration = tap.attachment.configuration(0).unwrap();
         assert_eq!((configuration.width, &configuration.data), (n, &data(u8::try_from(n).unwrap())));
@@ -311,7 +311,7 @@ fn small_units_are_published_while_a_large_one_is_open() {
     rig.producer.append(0, &[2; 1000]).unwrap();
     rig.producer.commit(0, &Unit::default(), &[2000], 0).unwrap();
     assert_eq!(tap.seqs(), [1, 2, 3, 4, 5]);
-    assert_eq!(tap.buffer.payload.len(), 2000);
+    assert_eq!(tap.buffer.payload().len(), 2000);
     assert_eq!(tap.attachment.counts().accepted, 5);
 }
 

@@ -98,7 +98,8 @@ fn what_was_withheld_counts_across_the_rings() {
     drop(old);
     rig.commit(10, Flags::default());
     rig.commit(10, Flags::KEY);
-    let Taken::Unit { descriptor, lost, .. } = next.take() else { panic!("the keyframe did not come") };
+    let Taken::Unit { lost, .. } = next.take() else { panic!("the keyframe did not come") };
+    let descriptor = next.buffer.descriptor;
     assert_eq!((descriptor.seq, descriptor.filtered, lost), (5, 3, 0));
     let counts = next.attachment.counts();
     assert!(counts.balance() && (counts.filtered, counts.lost) == (3, 0), "{counts:?}");

@@ -117,8 +117,8 @@ impl Reader {
                 continue;
             }
             match attachment.take(&mut buffer) {
-                Taken::Unit { descriptor, .. } => {
-                    assert_eq!(buffer.payload, payload(descriptor.seq, LEN));
+                Taken::Unit { .. } => {
+                    assert_eq!(buffer.payload(), payload(buffer.descriptor.seq, LEN));
                     accepted += 1;
                 }
                 Taken::Dropped => {}

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
-use ring_abi::consumer::{Counts, Event, Options, Reader};
+use ring_abi::consumer::{Counts, Event, Options, Reader, StreamKey};
 use ring_abi::join::{From, Join};
 use ring_abi::layout::{Class, Codec, Flags};
 use ring_abi::producer::Configuration;
@@ -14,6 +14,33 @@ use crate::programs::{Running, number, sanitized};
 use crate::support::{BOUND, Server, commit_as, now_ns, payload, socket_path};
 
 const ARENA: u64 = 1 << 20;
+
+/// What a scan of ours promises: each call goes on behind the stream that had something last, also when streams come and go.
+#[test]
+fn our_reader_serves_the_streams_in_turn() {
+    let ids = ["a", "b", "c", "d"];
+    let server = Server::start(&socket_path("turns"), &ids.map(|id| (id, ARENA)));
+    let mut reader = Reader::connect(server.path(), &Options::default()).unwrap();
+    let join = Join::new(Class::Archive, From::Live);
+    let [a, b, c, d] = ids.map(|id| reader.attach(id, &join).unwrap().0);
+    ids.iter().for_each(|id| server.publish(id, 10, 100));
+    assert_eq!(turns(&mut reader, 6), [a, b, c, d, a, b]);
+    reader.detach(a).unwrap();
+    assert_eq!(turns(&mut reader, 4), [c, d, b, c], "the stream whose turn it is stays so");
+    let (again, _) = reader.attach("a", &Join::new(Class::Archive, From::Keyframe)).unwrap();
+    assert_eq!(reader.streams().collect::<Vec<_>>(), [b, c, d, again]);
+    assert_eq!(turns(&mut reader, 5), [d, again, b, c, d]);
+    reader.detach(d).unwrap();
+    assert_eq!(turns(&mut reader, 3), [again, b, c]);
+}
+
+fn turns(reader: &mut Reader, count: usize) -> Vec<StreamKey> {
+    let turn = |_| match reader.next(Some(BOUND)) {
+        Event::Unit(unit) => unit.stream,
+        other @ (Event::Ended(_) | Event::Timeout | Event::ProducerGone) => panic!("{other:?}"),
+    };
+    (0..count).map(turn).collect()
+}
 
 #[test]
 fn every_unit_of_many_streams_is_the_one_that_our_reader_sees() {
@@ -44,7 +71,7 @@ fn every_unit_of_many_streams_is_the_one_that_our_reader_sees() {
                 panic!("no unit after {}", expected.len())
             };
             let at = streams.iter().position(|stream| *stream == unit.stream).unwrap();
-            expected.push((at, line(ids[at], &unit.descriptor, crc32fast::hash(unit.payload))));
+            expected.push((at, line(ids[at], unit.descriptor, crc32fast::hash(unit.payload))));
         }
         let mut lines = tap.rest();
         let summary = lines.pop().unwrap();

@@ -18,7 +18,7 @@ impl CopiedUnit {
     /// Replaces the unit by another; the memory stays.
     pub(crate) fn copy(&mut self, unit: &Unit<'_>, read_mono_ns: u64) {
         self.stream = Some(unit.stream);
-        self.descriptor = unit.descriptor;
+        self.descriptor = *unit.descriptor;
         self.payload.clear();
         self.payload.extend_from_slice(unit.payload);
         self.read_mono_ns = read_mono_ns;

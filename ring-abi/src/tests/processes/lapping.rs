@@ -121,8 +121,8 @@ impl Score {
 
 fn is_torn(buffer: &UnitBuffer, seq: u64) -> bool {
     let word = word(seq);
-    let (words, rest) = buffer.payload.as_chunks();
-    buffer.payload.len() != len(seq) || words.iter().any(|found| *found != word) || !word.starts_with(rest)
+    let (words, rest) = buffer.payload().as_chunks();
+    buffer.payload().len() != len(seq) || words.iter().any(|found| *found != word) || !word.starts_with(rest)
 }
 
 /// What a unit's payload repeats.

@@ -118,7 +118,7 @@ impl Steps {
                 ring_bells(&mut rig.producer);
             }));
             assert_eq!(good.seqs(), [seq]);
-            assert_eq!(good.buffer.payload, payload(seq, LEN));
+            assert_eq!(good.buffer.payload(), payload(seq, LEN));
         }
         let most = |steps: &[u64]| steps.iter().copied().max().unwrap();
         Self { most: most(&all), later: most(&all[16..]) }

@@ -130,13 +130,14 @@ impl Replay {
 fn drain(attachment: &mut Attachment, buffer: &mut UnitBuffer, events: &mut Vec<Event>) {
     for _ in 0..RECORDS_MAX {
         match attachment.take(buffer) {
-            Taken::Unit { descriptor, lost, config_changed } => {
+            Taken::Unit { lost, config_changed } => {
+                let descriptor = buffer.descriptor;
                 let configuration = attachment.configuration(usize::from(descriptor.track));
                 if let Some(configuration) = configuration.filter(|_| config_changed) {
                     let configuration = configuration.clone();
                     events.push(Event::Configuration { track: descriptor.track, configuration });
                 }
-                let (nal_ends, crc32) = (buffer.nal_ends.clone(), crc32(&buffer.payload));
+                let (nal_ends, crc32) = (buffer.nal_ends().to_vec(), crc32(buffer.payload()));
                 events.push(Event::Unit { descriptor, nal_ends, lost, crc32 });
             }
             Taken::Ended { state, reason } => events.push(Event::Ended { state, reason }),
