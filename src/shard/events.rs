@@ -2,7 +2,7 @@
 //!
 //! The queue between the threads is bounded, and so is what waits before it: one status, one look-up, one format and
 //! one set of counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
-//! and nothing else. Answers to commands are all kept; there are as many as commands that the control thread sent.
+//! and nothing else. Answers to commands are all kept; there are at most two to each that the control thread sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -67,7 +67,7 @@ impl EventSender {
         *self.entry(uid) = Waiting { removed: Some(publisher), ..Waiting::default() };
     }
 
-    /// What came of a command; one event each.
+    /// What came of a command.
     pub(super) fn answer(&mut self, event: Event) {
         self.answers.push_back(event);
     }
@@ -157,6 +157,8 @@ impl Waiting {
             Event::Attached { .. }
             | Event::NotAttached { .. }
             | Event::Detached { .. }
+            | Event::Moved { .. }
+            | Event::NotMoved { .. }
             | Event::Released { .. } => {
                 debug_assert!(false, "answers do not wait here");
             }
