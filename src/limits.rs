@@ -56,6 +56,10 @@ pub const SEI_LEN_SCANNED: usize = 256;
 
 /// Bytes of a stream's video arena unless configured otherwise: 16 s at 4 Mbit/s.
 pub const ARENA_LEN_DEFAULT: usize = 8 * 1024 * 1024;
+/// How long a segment that a stream has left is kept for readers that are behind, at most: it takes as much memory as a stream.
+pub const LINGER_MAX: Duration = Duration::from_secs(20);
+/// The same when memory is short. Less than this is no segment kept that somebody is behind in.
+pub const LINGER_MIN: Duration = Duration::from_secs(1);
 
 // Readers --------------------------------------------------------------------------------------------------
 
@@ -174,6 +178,7 @@ const _: () = {
         MEMORY_RESERVE_MIN >= 4 * ARENA_LEN_DEFAULT as u64,
         "a withdrawal may take a segment of the reserve"
     );
+    assert!(LINGER_MIN.as_nanos() < LINGER_MAX.as_nanos());
     assert!(ARENA_LEN_DEFAULT >= 2 * UNIT_LEN_MAX, "an arena holds at least two of the largest units");
     assert!(PARAMETER_SET_LEN_MAX < PARAMETER_SETS_LEN_MAX);
     assert!(SEI_LEN_SCANNED < PARAMETER_SET_LEN_MAX);

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use support::{Cameras, Lab, Process, SOON, Tap, assert_flawless, program};
 
@@ -49,7 +49,7 @@ fn a_guest_reads_what_it_may_until_that_is_withdrawn_and_nobody_else_notices() {
     // The owner went on behind the very unit, and the segment that was left is freed.
     let went_on = owner.take_records(100, SOON).last().unwrap()["seq"].as_u64().unwrap();
     assert!(went_on > after, "{went_on} is not behind {after}");
-    owner.process.signal(rustix::process::Signal::TERM);
+    owner.process.signal(Signal::TERM);
     assert!(owner.process.wait_for_end(SOON).success());
     assert_flawless("door", &owner.summaries()["door"]);
     assert_eq!(held_streams(daemon.pid()), segments, "memory of a stream that was left");
@@ -166,7 +166,7 @@ fn withdrawals_while_one_is_under_way_are_obeyed_together_and_nobody_else_notice
     let [one, two, three] = users.each_ref().map(String::as_str);
     set_up(&lab, &cameras, "door", &["--uid", one, "--uid", two, "--uid", three]);
     let mut watch = lab.watch();
-    // A reader that never reads: each segment that is left is kept for it as long as for any.
+    // A reader that never reads: the first segment that is left is kept for it until the next is left.
     let mut idle = attacker_as(&lab, 0, "hoard");
     idle.wait_for_line("that it holds the stream", SOON, |line| line == "holds door");
     let mut owner: Tap = lab.tap(&["door", "--stamp", "--json", "--from", "oldest"]).into();
@@ -185,7 +185,8 @@ fn withdrawals_while_one_is_under_way_are_obeyed_together_and_nobody_else_notice
     while last_seq(&second) <= left_at {
         second.take_records(1, SOON);
     }
-    // The second has followed to where the first may not go, and is cut off from there, though the first move is not over.
+    // The second has followed to where the first may not go, and is cut off from there, though somebody is still fed from the first
+    // segment.
     for (answer, refused_user) in [
         (lab.ctl_json(&["access", "door", "--uid", three]), OTHER_GUEST),
         (lab.ctl_json(&["access", "door"]), STRANGER),
@@ -199,16 +200,64 @@ fn withdrawals_while_one_is_under_way_are_obeyed_together_and_nobody_else_notice
     watch.next_event("door", "the end of the withdrawals", |stream| !is_pending(stream));
 
     owner.take_records(50, SOON);
-    owner.process.signal(rustix::process::Signal::TERM);
+    owner.process.signal(Signal::TERM);
     assert!(owner.process.wait_for_end(SOON).success());
     assert_flawless("door", &owner.summaries()["door"]);
-    idle.signal(rustix::process::Signal::KILL);
+    idle.signal(Signal::KILL);
     idle.wait_for_end(SOON);
     wait_for_segments(&lab, &daemon, 1);
     assert!(daemon.terminate().success());
     let moves = daemon.rest_of_log().iter().filter(|line| line.contains("goes on in other memory")).count();
     // Three when the machine is so slow that the second is over before the third is asked for.
     assert!((2..=3).contains(&moves), "{moves} moves for three withdrawals");
+}
+
+#[test]
+fn a_reader_that_has_stopped_while_access_is_withdrawn_loses_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can act as another user: not tested");
+        return;
+    }
+    let lab = Lab::new("access-stopped");
+    let daemon = lab.daemon(&["--ring-socket-mode", "0666"]);
+    // A hundred pictures a second: a reader's ring of 128 records is full soon after it has stopped.
+    let media = concat!("cam0=", env!("CARGO_MANIFEST_DIR"), "/tests/media/testsrc2.h264:100");
+    let cameras = lab.cameras(&["--media", media]);
+    set_up(&lab, &cameras, "door", &["--uid", &GUEST.to_string()]);
+    let mut stopped: Tap = lab.tap(&["door", "--stamp", "--json", "--from", "oldest"]).into();
+    let mut guest: Tap = tap_as(&lab, GUEST, &["door", "--json"]).into();
+    // Its units are this test's clock.
+    let mut clock: Tap = lab.tap(&["door", "--stamp", "--json", "--from", "oldest"]).into();
+    clock.take_records(1, SOON);
+    let mut wait = |units| {
+        clock.take_what_is_there();
+        let from = last_seq(&clock);
+        while last_seq(&clock) < from + units {
+            clock.take_records(1, SOON);
+        }
+        last_seq(&clock)
+    };
+    stopped.take_records(200, SOON);
+    guest.take_records(1, SOON);
+    stopped.process.signal(Signal::STOP);
+    wait(300);
+    lab.ctl_json(&["access", "door"]);
+    assert!(guest.process.wait_for_end(SOON).success());
+    // For longer than any segment that was left is kept at least.
+    let newest = wait(150);
+    assert_eq!(held_streams(daemon.pid()), [2; 2], "what was left is kept for who is behind");
+    assert!(!is_pending(&lab.ctl_json(&["get", "door"])), "and nobody waits for that");
+    stopped.process.signal(Signal::CONT);
+
+    while last_seq(&stopped) < newest + 100 {
+        stopped.take_records(1, SOON);
+    }
+    for mut tap in [stopped, clock] {
+        tap.process.signal(Signal::TERM);
+        assert!(tap.process.wait_for_end(SOON).success());
+        assert_flawless("door", &tap.summaries()["door"]);
+    }
+    wait_for_segments(&lab, &daemon, 1);
 }
 
 #[test]

@@ -63,6 +63,11 @@ impl Budget {
         }
         Ok(())
     }
+
+    /// Whether `streams` are more than there is room for: then one of them stands in the reserve.
+    pub(crate) fn is_exceeded_by(&self, streams: usize) -> bool {
+        streams.checked_sub(1).is_some_and(|others| self.one_more(others).is_err())
+    }
 }
 
 /// Bytes that can still be had: the least of what the machine and each cgroup above this process have left. `None` when
@@ -180,6 +185,10 @@ mod tests {
     fn one_stream_more_than_fits_is_refused_with_advice() {
         let budget = Budget { segment_len: 10 * MIB, bytes_max: 35 * MIB };
         assert_eq!([0, 1, 2].map(|streams| budget.one_more(streams)), [Ok(()), Ok(()), Ok(())]);
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|streams| budget.is_exceeded_by(streams)),
+            [false, false, false, false, true]
+        );
         let refused = budget.one_more(3).unwrap_err();
         assert_eq!(refused.reason(), "MEMORY_LIMIT");
         let text = refused.to_string();

@@ -10,6 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -214,9 +215,10 @@ impl Engine {
         self.live.get(&uid).map(|live| live.segment.clone())
     }
 
-    /// Lets a stream go on in other memory; [`Event::Released`] follows. False when no shard holds the stream.
-    pub(crate) fn rotate(&mut self, uid: StreamUid, successor: Successor) -> bool {
-        self.deliver(uid, Command::Rotate { uid, successor })
+    /// Lets a stream go on in other memory, and readers that are behind read on in the memory before for `linger_max` at most.
+    /// [`Event::Moved`] or [`Event::NotMoved`] follows. False when no shard holds the stream.
+    pub(crate) fn rotate(&mut self, uid: StreamUid, successor: Successor, linger_max: Duration) -> bool {
+        self.deliver(uid, Command::Rotate { uid, successor, linger_max })
     }
 
     /// Hands a reader's ring to its stream; [`Event::Attached`] or [`Event::NotAttached`] follows.

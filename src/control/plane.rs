@@ -393,9 +393,17 @@ impl Plane {
             Event::NotAttached { uid: _, id, ring: _ } => self.attachments.not_attached(id),
             Event::Detached { uid: _, id, ring: _ } => self.attachments.detached(id),
             // The engine counts; the registry has forgotten it when its removal was asked for.
-            Event::Released { uid, memory } => {
+            Event::Moved { uid } => {
+                self.withdrawals.moved(uid);
+                batch.moves.extend(self.move_is_over(uid).then_some(uid));
+            }
+            Event::NotMoved { uid, memory } => {
                 batch.gone.push(self.setups.leave(memory));
-                batch.moves.extend(self.moved(uid).then_some(uid));
+                batch.moves.extend(self.move_is_over(uid).then_some(uid));
+            }
+            Event::Released { uid, memory } => {
+                self.withdrawals.released(uid);
+                batch.gone.push(self.setups.leave(memory));
             }
             Event::Removed { uid, publisher } => {
                 self.withdrawals.forget(uid);

@@ -1,13 +1,16 @@
 //! Which guests have the memory that a stream writes, and the streams that go on in other memory because one of them may not any more.
 //!
 //! ```text
-//!  begin: a guest that the list does not name     room             made, and sent to the shard        released
+//!  begin: a guest that the list does not name     room             made, and sent to the shard        moved
 //!  has the newest memory ─────────────▶ Wanted ──────────▶ Making ──────────────▶ Moving ──────────▶ over, or begun again
-//!                                          ◀── no memory ────┘
+//!                                          ◀── no memory ────┘                       the memory before: left ──▶ released
 //! ```
 //! At most one is under way a stream, whatever is withdrawn meanwhile. Nobody has the next memory until the shard goes there, so
 //! whoever is withdrawn before that is cut off by it, too. Only who was sent that memory and is withdrawn then needs one more,
 //! which is begun when this one is over.
+//!
+//! It is over when the shard has gone there. The memory that was left counts for longer, as readers that are behind are fed from it; but
+//! the shard gives it up when it goes on from the next: a stream has one that it writes, one that it left and one on the way.
 //!
 //! Invariant: whom the door thread was told to send the newest memory is known here. Who has detached may have kept it, so nobody
 //! is forgotten until the stream goes on in other memory.
@@ -24,6 +27,8 @@ use crate::publish::{Access, Peer};
 pub(crate) struct Withdrawals {
     given: HashMap<StreamUid, Given>,
     under_way: HashMap<StreamUid, Stage>,
+    /// Segments that were left, and that the shard has not released.
+    left: HashMap<StreamUid, usize>,
 }
 
 /// Who was sent the newest memory of a stream.
@@ -83,6 +88,25 @@ impl Withdrawals {
         self.given.insert(stream, Given { newest: Some(Arc::downgrade(memory)), peers: HashSet::new() });
     }
 
+    /// The shard has gone to the memory that was handed over, and keeps the one before for a while. That is nothing to a stream that was
+    /// forgotten: all it had went with it.
+    pub(crate) fn moved(&mut self, stream: StreamUid) {
+        if self.under_way.get(&stream) == Some(&Stage::Moving) {
+            self.end(stream);
+            *self.left.entry(stream).or_default() += 1;
+        }
+    }
+
+    /// The shard does not keep memory that was left any more.
+    pub(crate) fn released(&mut self, stream: StreamUid) {
+        if let Some(left) = self.left.get_mut(&stream) {
+            *left -= 1;
+            if *left == 0 {
+                self.left.remove(&stream);
+            }
+        }
+    }
+
     /// The stream's way to other memory is over, or given up.
     pub(crate) fn end(&mut self, stream: StreamUid) {
         self.under_way.remove(&stream);
@@ -91,6 +115,7 @@ impl Withdrawals {
     /// No shard has `stream` any more. Memory that is being made for it counts until its maker gives it up.
     pub(crate) fn forget(&mut self, stream: StreamUid) {
         self.given.remove(&stream);
+        self.left.remove(&stream);
         if self.under_way.get(&stream) == Some(&Stage::Moving) {
             self.end(stream);
         }
@@ -98,7 +123,8 @@ impl Withdrawals {
 
     /// Segments that there are for it, beside one a stream.
     pub(crate) fn segments(&self) -> usize {
-        self.under_way.values().filter(|stage| **stage != Stage::Wanted).count()
+        let on_the_way = self.under_way.values().filter(|stage| **stage != Stage::Wanted).count();
+        on_the_way + self.left.values().sum::<usize>()
     }
 }
 
@@ -122,7 +148,7 @@ mod tests {
         // Let in again and attached before the shard went over: what it was sent is about to be left.
         withdrawals.give(CAM, peer(7), &first);
         assert!(!withdrawals.begin(CAM, &only(&[])));
-        withdrawals.end(CAM);
+        withdrawals.moved(CAM);
         assert!(!withdrawals.begin(CAM, &only(&[])), "nobody has the new memory");
     }
 
@@ -135,11 +161,11 @@ mod tests {
         withdrawals.give(CAM, peer(8), &second);
         assert!(!withdrawals.begin(CAM, &only(&[])), "one at a time");
         assert!(withdrawals.is_wanted(CAM, &only(&[])), "and it is not forgotten");
-        withdrawals.end(CAM);
-        assert!(withdrawals.begin(CAM, &only(&[])));
+        withdrawals.moved(CAM);
+        assert!(withdrawals.begin(CAM, &only(&[])), "though the first memory was not released");
         withdrawals.make(CAM);
         withdrawals.hand_over(CAM, &third);
-        withdrawals.end(CAM);
+        withdrawals.moved(CAM);
         assert!(!withdrawals.begin(CAM, &only(&[])));
     }
 
@@ -173,7 +199,53 @@ mod tests {
         assert_eq!(withdrawals.segments(), 1);
         withdrawals.forget(CAM);
         assert_eq!(withdrawals.segments(), 0, "it went with its stream");
-        assert!(withdrawals.given.is_empty() && withdrawals.under_way.is_empty());
+        assert!(withdrawals.is_empty());
+    }
+
+    #[test]
+    fn memory_that_was_left_counts_until_it_is_released_though_the_move_is_over() {
+        let (mut withdrawals, [_, second, third]) = with_readers(&[7, 8]);
+        withdrawals.go(&second);
+        assert_eq!(withdrawals.segments(), 1, "on the way");
+        withdrawals.moved(CAM);
+        assert_eq!(withdrawals.segments(), 1, "left");
+        withdrawals.go(&third);
+        assert_eq!(withdrawals.segments(), 2, "one left, one on the way");
+        // The shard tells of its move first, then that it has given up what it left before.
+        withdrawals.moved(CAM);
+        withdrawals.released(CAM);
+        assert_eq!(withdrawals.segments(), 1);
+        withdrawals.released(CAM);
+        assert_eq!(withdrawals.segments(), 0);
+        withdrawals.forget(CAM);
+        assert!(withdrawals.is_empty());
+    }
+
+    #[test]
+    fn what_is_told_late_of_a_stream_that_is_gone_counts_nothing() {
+        let (mut withdrawals, [_, second, third]) = with_readers(&[7, 8]);
+        withdrawals.go(&second);
+        withdrawals.moved(CAM);
+        withdrawals.go(&third);
+        withdrawals.forget(CAM);
+        assert_eq!(withdrawals.segments(), 0, "all three went with the stream");
+        withdrawals.moved(CAM);
+        assert!(withdrawals.segments() == 0 && withdrawals.is_empty());
+        withdrawals.released(CAM);
+        assert!(withdrawals.segments() == 0 && withdrawals.is_empty());
+    }
+
+    impl Withdrawals {
+        /// Up to the hand-over of `memory`.
+        fn go(&mut self, memory: &Arc<OwnedFd>) {
+            self.under_way.insert(CAM, Stage::Wanted);
+            self.make(CAM);
+            self.hand_over(CAM, memory);
+        }
+
+        fn is_empty(&self) -> bool {
+            self.given.is_empty() && self.under_way.is_empty() && self.left.is_empty()
+        }
     }
 
     /// Guests with these user ids read the first of three segments.

@@ -22,3 +22,6 @@ pub use ring_abi::layout::{EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 pub use rotation::Successor;
 pub use touched::TouchedSessions;
+
+/// A stream's only track so far: video.
+const VIDEO: usize = 0;

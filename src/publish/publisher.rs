@@ -3,23 +3,21 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring_abi::layout::{self, CONFIG_DATA_MAX, Flags, RingState, StreamState};
 use ring_abi::producer::{
     Configuration, ConfigureError, Joined, Producer, ReaderRing, RingId, TrackSpec, Unit, UnitError,
 };
 
-use super::TouchedSessions;
 use super::rotation::{Rotation, Successor};
+use super::{TouchedSessions, VIDEO};
 use crate::codec::{
     AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, ParameterSets,
     UnitFlags, VideoFormat,
 };
 use crate::ids::StreamUid;
 use crate::time::Mono;
-
-/// The stream's only track so far: video.
-const VIDEO: usize = 0;
 
 /// What a stream has published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +58,7 @@ pub struct Publisher {
     bytes: u64,
     units_too_large: u64,
     configs_too_large: u64,
-    /// Evicted readers that were detached since.
+    /// Evicted readers that were detached since, or went with a segment that was left.
     evicted_gone: u64,
     rotation: Rotation,
 }
@@ -151,22 +149,33 @@ impl Publisher {
         self.rotation.take_touched(touched);
     }
 
-    /// Goes on in `successor`'s segment from the next unit on, so that who is not let in there sees no more. Readers drain the segment
-    /// until now and attach again. [`Publisher::take_released`] gives its memory back. A stream stays in a
-    /// segment for at least a second, so that readers which follow it there lose nothing; until then `successor` waits.
+    /// Goes on in `successor`'s segment from the next unit on, so that who is not let in there sees no more:
+    /// [`Publisher::take_moved`] tells. A stream stays in a segment for at least a second, so that readers which follow it there lose
+    /// nothing; until then `successor` waits.
+    ///
+    /// Readers drain the segment until now and attach again. Who is behind is fed from it for about as long as units are retained,
+    /// at most for `linger_max`, and not beyond the next move; then [`Publisher::take_released`] gives its memory back.
     ///
     /// # Errors
     /// `successor` comes back when another waits already, which does as well.
-    pub fn rotate(&mut self, successor: Successor) -> Result<(), Successor> {
-        self.rotation.prepare(successor)?;
+    pub fn rotate(&mut self, successor: Successor, linger_max: Duration) -> Result<(), Successor> {
+        self.rotation.prepare(successor, linger_max)?;
         self.rotation.switch(&mut self.producer, self.now);
         Ok(())
     }
 
+    /// Whether the stream has gone to another segment since the last call.
+    pub const fn take_moved(&mut self) -> bool {
+        self.rotation.take_moved()
+    }
+
     /// Memory that is no longer used since the last [`Publisher::feed`], to be dropped on another thread: unmapping an arena takes
-    /// milliseconds.
+    /// milliseconds. To be asked for once a turn.
     pub fn take_released(&mut self) -> Option<Successor> {
-        self.rotation.take_released()
+        let released = self.rotation.take_released()?;
+        let evicted = released.readers().iter().filter(|ring| ring.state() == RingState::Evicted).count();
+        self.evicted_gone += evicted as u64;
+        Some(released)
     }
 
     /// Ends the stream. Readers that are behind go on with what is retained: keep feeding until
@@ -187,10 +196,9 @@ impl Publisher {
 
     /// What was published so far.
     pub fn counters(&self) -> Counters {
-        let rings = self.producer.readers();
-        let count =
-            |state| u32::try_from(rings.iter().filter(|r| r.state() == state).count()).unwrap_or(u32::MAX);
-        let behind = rings.iter().filter(|r| r.is_behind()).count();
+        let rings = || self.producer.readers().iter().chain(self.rotation.readers());
+        let count = |state| u32::try_from(rings().filter(|r| r.state() == state).count()).unwrap_or(u32::MAX);
+        let behind = rings().filter(|r| r.is_behind()).count();
         Counters {
             units: self.units,
             keyframes: self.keyframes,
@@ -314,7 +322,7 @@ mod tests {
     use ring_abi::layout::Class;
 
     use super::*;
-    use crate::limits::{ARENA_LEN_DEFAULT, UNIT_LEN_MAX};
+    use crate::limits::{ARENA_LEN_DEFAULT, LINGER_MAX, UNIT_LEN_MAX};
 
     #[test]
     fn a_stream_that_ends_is_drained_when_the_readers_of_the_segment_before_are_too() {
@@ -329,11 +337,13 @@ mod tests {
             let unit = Unit { flags: Flags::KEY, ..Unit::default() };
             publisher.producer.commit(VIDEO, &unit, &[], 0).unwrap();
         }
-        publisher.rotate(Successor::create(StreamUid(1), 1, arena).unwrap()).unwrap();
+        publisher.rotate(Successor::create(StreamUid(1), 1, arena).unwrap(), LINGER_MAX).unwrap();
+        assert!(publisher.take_moved() && !publisher.take_moved(), "told once");
         publisher.close(0);
         publisher.feed();
         assert!(!publisher.is_drained(), "its ring is full");
-        publisher.set_now(publisher.poll_timeout().unwrap() + std::time::Duration::from_secs(1));
+        assert_eq!(publisher.counters().readers_behind, 1);
+        publisher.set_now(publisher.poll_timeout().unwrap() + Duration::from_secs(1));
         publisher.feed();
         assert!(publisher.is_drained() && publisher.take_released().is_some());
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
@@ -56,12 +57,15 @@ pub enum Command {
         /// The reader's ring.
         ring: RingId,
     },
-    /// Go on in another segment from the next unit on: [`Event::Released`] follows.
+    /// Go on in another segment from the next unit on: [`Event::Moved`] or [`Event::NotMoved`] follows. A stream that is removed before
+    /// takes the segment along.
     Rotate {
         /// Which.
         uid: StreamUid,
         /// The segment.
         successor: Successor,
+        /// How long readers that are behind may be fed from the segment that is left.
+        linger_max: Duration,
     },
     /// End all streams politely, then the thread.
     Shutdown,
@@ -182,12 +186,23 @@ pub enum Event {
         /// The ring, to be dropped (unmapped) outside of a turn; `None` when it went with its stream.
         ring: Option<Box<ReaderRing>>,
     },
-    /// Memory that no shard uses any more, to be dropped outside of a turn: a segment that the stream has left, or one that
-    /// came too late for it.
+    /// The stream has gone to the segment that it was sent: the one before sees no more units. [`Event::Released`] follows for that.
+    Moved {
+        /// Which stream.
+        uid: StreamUid,
+    },
+    /// The stream did not go to the segment that it was sent, because it is gone or ending, or has failed.
+    NotMoved {
+        /// Which stream.
+        uid: StreamUid,
+        /// The segment, unused, to be dropped outside of a turn.
+        memory: Successor,
+    },
+    /// A segment that the stream has left is no longer used for its readers either; to be dropped outside of a turn.
     Released {
         /// Which stream.
         uid: StreamUid,
-        /// The memory.
+        /// The segment.
         memory: Successor,
     },
     /// The stream belongs to no shard until it is sent on by [`Command::Arrive`]. What else it had to tell was told before.

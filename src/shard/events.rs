@@ -2,7 +2,7 @@
 //!
 //! The queue between the threads is bounded, and so is what waits before it: one status, one look-up, one format and
 //! one set of counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
-//! and nothing else. Answers to commands are all kept; there are as many as commands that the control thread sent.
+//! and nothing else. Answers to commands are all kept; there are at most two to each that the control thread sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -87,7 +87,7 @@ impl EventSender {
         *self.entry(uid) = Waiting { removed: Some(publisher), ..Waiting::default() };
     }
 
-    /// What came of a command; one event each.
+    /// What came of a command.
     pub(super) fn answer(&mut self, event: Event) {
         self.answers.push_back(event);
     }
@@ -104,7 +104,10 @@ impl EventSender {
         {
             self.shard_stats = Some(stats);
         }
-        while let Some(&uid) = self.line.front() {
+        // What a stream tells is not told before the answers that it follows, such as its end.
+        while self.answers.is_empty()
+            && let Some(&uid) = self.line.front()
+        {
             if !self.flush_stream(uid) {
                 break;
             }
@@ -189,6 +192,8 @@ impl Waiting {
             | Event::Detached { .. }
             | Event::Stayed { .. }
             | Event::Arrived { .. }
+            | Event::Moved { .. }
+            | Event::NotMoved { .. }
             | Event::Released { .. } => {
                 debug_assert!(false, "only what a stream tells waits here");
             }

@@ -207,14 +207,19 @@ impl Stream {
     }
 
     /// The stream is to go on in another segment.
-    pub(super) fn rotate(&mut self, successor: Successor, around: &mut Surroundings<'_>) {
+    pub(super) fn rotate(
+        &mut self,
+        successor: Successor,
+        linger_max: Duration,
+        around: &mut Surroundings<'_>,
+    ) {
         if self.is_over || self.is_broken {
-            return around.events.answer(Event::Released { uid: self.uid, memory: successor });
+            return around.events.answer(Event::NotMoved { uid: self.uid, memory: successor });
         }
         let mut surplus = None;
-        self.call(around, |_, publisher, _| surplus = publisher.rotate(successor).err());
+        self.call(around, |_, publisher, _| surplus = publisher.rotate(successor, linger_max).err());
         if let Some(memory) = surplus {
-            around.events.answer(Event::Released { uid: self.uid, memory });
+            around.events.answer(Event::NotMoved { uid: self.uid, memory });
         }
     }
 
@@ -228,6 +233,10 @@ impl Stream {
             publisher.feed();
             publisher.take_touched(touched);
         });
+        // In this order: what is released may be what was left just now.
+        if self.publisher.take_moved() {
+            around.events.answer(Event::Moved { uid: self.uid });
+        }
         if let Some(memory) = self.publisher.take_released() {
             around.events.answer(Event::Released { uid: self.uid, memory });
         }

@@ -162,9 +162,11 @@ impl Shard {
                 Some(&place) => self.with(place, now, |stream, around| stream.detach(id, around)),
                 None => self.events.answer(Event::Detached { uid, id, ring: None }),
             },
-            Command::Rotate { uid, successor } => match self.streams.by_uid.get(&uid) {
-                Some(&place) => self.with(place, now, |stream, around| stream.rotate(successor, around)),
-                None => self.events.answer(Event::Released { uid, memory: successor }),
+            Command::Rotate { uid, successor, linger_max } => match self.streams.by_uid.get(&uid) {
+                Some(&place) => {
+                    self.with(place, now, |stream, around| stream.rotate(successor, linger_max, around));
+                }
+                None => self.events.answer(Event::NotMoved { uid, memory: successor }),
             },
             Command::Shutdown => {
                 self.is_ending = true;

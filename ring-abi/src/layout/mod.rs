@@ -114,7 +114,7 @@ pub enum RingState {
     Evicted = 1,
     /// The stream or the attachment ended; nothing more comes.
     Closed = 2,
-    /// The stream goes on in another ring (reserved).
+    /// The stream goes on in another segment: attach again.
     Rotated = 3,
 }
 

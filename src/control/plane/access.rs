@@ -14,6 +14,7 @@ use super::super::setups::Gone;
 use super::{Plane, SharedPlane};
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
+use crate::limits::{LINGER_MAX, LINGER_MIN};
 use crate::publish::{Access, Successor};
 
 /// How soon memory that was not to be had is asked for again, unless a stream's memory becomes free before.
@@ -107,7 +108,7 @@ impl Plane {
             return Room::NotWanted;
         };
         // A full daemon must be able to withdraw access, too: a single segment may come out of the reserve.
-        if self.withdrawals.segments() > 0 && self.budget.one_more(self.segments()).is_err() {
+        if self.budget.is_exceeded_by(self.segments()) {
             return Room::None;
         }
         self.withdrawals.make(uid);
@@ -138,12 +139,14 @@ impl Plane {
             info!(stream = %id, "access was withdrawn: the stream goes on in other memory");
         }
         self.withdrawals.hand_over(uid, &successor.fd());
-        self.engine.rotate(uid, successor);
+        // What came out of the reserve has to come back soon: the next withdrawal may wait for it.
+        let is_short = self.budget.is_exceeded_by(self.segments());
+        self.engine.rotate(uid, successor, if is_short { LINGER_MIN } else { LINGER_MAX });
         None
     }
 
-    /// A stream has left its memory, and nobody is fed from it any more. Whether it is to move once more.
-    pub(super) fn moved(&mut self, uid: StreamUid) -> bool {
+    /// A stream goes on in other memory, or does not go on at all. Whether it is to move once more.
+    pub(super) fn move_is_over(&mut self, uid: StreamUid) -> bool {
         self.withdrawals.end(uid);
         let access = self.registry.access_of(uid);
         if access.is_some_and(|access| self.withdrawals.begin(uid, access)) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::ingest::{CameraConfig, Policy};
 use crate::io::{self, BackendKind, Config};
-use crate::limits::STREAM_BYTES_PER_TURN;
+use crate::limits::{LINGER_MAX, STREAM_BYTES_PER_TURN};
 use crate::publish::{Join, Session};
 use crate::rtsp::CameraUrl;
 use ringbuf::traits::{Consumer, Split};
@@ -151,6 +151,39 @@ fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
     assert_eq!(done, total);
 }
 
+#[test]
+fn a_stream_tells_that_it_has_moved_then_gives_back_what_it_left() {
+    let (mut world, mut stream) = started();
+    let segment = || Successor::create(StreamUid(1), 1, 64 * 1024).unwrap();
+    let first = stream.publisher.fd();
+    stream.rotate(segment(), LINGER_MAX, &mut world.around());
+    assert!(world.moves().is_empty(), "it is told at the turn's end");
+    stream.feed(&mut TouchedSessions::new(), &mut world.around());
+    let told = world.moves();
+    let [Event::Moved { uid: StreamUid(1) }, Event::Released { memory, .. }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert!(std::sync::Arc::ptr_eq(&memory.fd(), &first));
+
+    // It stays where it is for a while; then one that waits is enough, and with what is down or over there is nowhere to go.
+    stream.rotate(segment(), LINGER_MAX, &mut world.around());
+    stream.feed(&mut TouchedSessions::new(), &mut world.around());
+    assert!(world.moves().is_empty());
+    let not_moved = |world: &mut World, stream: &mut Stream| {
+        let unused = segment();
+        let fd = unused.fd();
+        stream.rotate(unused, LINGER_MAX, &mut world.around());
+        let told = world.moves();
+        let [Event::NotMoved { memory, .. }] = &told[..] else { panic!("{told:?}") };
+        assert!(std::sync::Arc::ptr_eq(&memory.fd(), &fd));
+    };
+    not_moved(&mut world, &mut stream);
+    stream.is_broken = true;
+    not_moved(&mut world, &mut stream);
+    (stream.is_broken, stream.is_over) = (false, true);
+    not_moved(&mut world, &mut stream);
+}
+
 struct World {
     io: Backend,
     events: EventSender,
@@ -199,6 +232,15 @@ impl World {
     fn stayed(&mut self) -> bool {
         self.events.flush();
         self.queue.pop_iter().filter(|event| matches!(event, Event::Stayed { .. })).count() == 1
+    }
+
+    /// What was told of other memory.
+    fn moves(&mut self) -> Vec<Event> {
+        self.events.flush();
+        let is_move = |event: &Event| {
+            matches!(event, Event::Moved { .. } | Event::NotMoved { .. } | Event::Released { .. })
+        };
+        self.queue.pop_iter().filter(is_move).collect()
     }
 
     fn reason(&mut self) -> Reason {
