@@ -53,6 +53,43 @@ fn a_stream_that_moves_a_thousand_times_under_load_loses_nothing() {
 }
 
 #[test]
+fn a_shard_with_much_to_do_gives_a_stream_to_one_with_nothing() {
+    let lab = Lab::new("moves-balance");
+    let mut daemon = lab.daemon(&["--shards", "2"]);
+    let cameras = lab.cameras(&["--cameras", "6", "--bitrate", "4M"]);
+    let mut watch = lab.watch();
+    let mut on_shard: [Vec<String>; 2] = Default::default();
+    for id in (0..6).map(|index| format!("cam{index}")) {
+        lab.setup(&id, &cameras.url(&id));
+        let stream = watch.wait_for_state(&id, "streaming");
+        on_shard[usize::from(stream["shard"] == 1)].push(id);
+    }
+    let [stay, go] = on_shard;
+    assert_eq!((stay.len(), go.len()), (3, 3), "new streams are spread");
+    for id in &go {
+        assert!(lab.ctl(&["teardown", id]).status.success());
+    }
+    let mut arguments = vec!["--stamp", "--json", "--from", "oldest"];
+    arguments.extend(stay.iter().map(String::as_str));
+    let mut tap: Tap = lab.tap(&arguments).into();
+    let line = daemon.wait_for_log("goes to a shard that has less to do");
+    assert!(
+        stay.iter().any(|id| line.contains(&format!("stream={id}"))) && line.contains("shard=1"),
+        "{line}"
+    );
+    tap.take_what_is_there();
+    tap.take_records(stay.len() * 50, SOON);
+    tap.process.signal(rustix::process::Signal::INT);
+    tap.process.wait_for_end(SOON);
+    let summaries = tap.summaries();
+    assert_eq!(summaries.len(), stay.len());
+    for (id, summary) in &summaries {
+        assert_flawless(id, summary);
+    }
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn what_cannot_be_moved_says_why() {
     let lab = Lab::new("moves-refused");
     let mut daemon = lab.daemon(&["--shards", "2"]);

@@ -166,12 +166,6 @@ impl Engine {
         self.live.len()
     }
 
-    /// The shard for one more stream: the one with the fewest.
-    pub(crate) fn place(&self) -> usize {
-        let fewest = self.shards.iter().enumerate().min_by_key(|(_, shard)| shard.streams);
-        fewest.map_or(0, |(index, _)| index)
-    }
-
     /// Hands a stream to its shard.
     ///
     /// # Errors

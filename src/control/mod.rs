@@ -12,6 +12,7 @@
 
 mod api;
 mod attach;
+mod balance;
 mod budget;
 mod callers;
 mod engine;

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use vms_proto::v1;
 
 use super::attach::{Attachments, Taken};
+use super::balance::{self, Balancer, StreamLoad};
 use super::budget::Budget;
 use super::engine::{self, Engine, Io};
 use super::error::ApiError;
@@ -29,7 +30,7 @@ use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX};
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Joined, Publisher, RefusalCode, RingId};
 use crate::shard::{Event, ShardStats};
-use crate::time::UnixNanos;
+use crate::time::{Mono, UnixNanos};
 
 mod access;
 mod relocation;
@@ -69,6 +70,7 @@ pub(crate) struct Plane {
     setups: Setups,
     withdrawals: Withdrawals,
     relocations: Relocations,
+    balancer: Balancer,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -135,6 +137,7 @@ impl SharedPlane {
             setups: own,
             withdrawals: Withdrawals::default(),
             relocations: Relocations::default(),
+            balancer: Balancer::default(),
             next_uid: 1,
             draining: false,
             start,
@@ -241,7 +244,7 @@ impl Plane {
         if self.draining {
             return Err(ApiError::Draining);
         }
-        let place = Place { uid, shard: self.engine.place() };
+        let place = Place { uid, shard: balance::place(self.engine.stats().len(), self.registry.loads()) };
         self.engine.add(place, &id, &spec, publisher)?;
         info!(stream = %id, shard = place.shard, "stream set up");
         let stream = self.registry.insert(id, place, spec, clock::now());
@@ -380,10 +383,14 @@ impl Plane {
             }
             Event::Arrived { uid } => {
                 self.registry.set_shard(uid, shard);
+                self.balancer.moved(uid, now.mono);
                 self.relocations.arrived(uid);
             }
             Event::Format { uid, format } => self.registry.format(uid, format),
-            Event::ShardStats(stats) => self.engine.note_stats(shard, stats),
+            Event::ShardStats(stats) => {
+                self.engine.note_stats(shard, stats);
+                self.balance(now.mono);
+            }
             Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });
@@ -410,6 +417,22 @@ impl Plane {
                 self.relocations.stayed(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }
+        }
+    }
+
+    /// Moves a stream when one shard has clearly more to do than another.
+    fn balance(&mut self, now: Mono) {
+        if self.draining || !self.balancer.is_due(now) {
+            return;
+        }
+        let streams: Vec<StreamLoad> = self.registry.loads().collect();
+        let Some((uid, to)) = self.balancer.next_move(now, self.engine.stats().len(), &streams) else {
+            return;
+        };
+        if self.engine.begin_move(uid, to)
+            && let Some(id) = self.registry.name(uid)
+        {
+            info!(stream = %id, shard = to, "goes to a shard that has less to do");
         }
     }
 

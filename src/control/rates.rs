@@ -32,6 +32,11 @@ impl Rates {
         self.samples.push_back(Sample { at, units, bytes });
     }
 
+    /// Whether there are two samples.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.samples.len() > 1
+    }
+
     /// Units a second and bits a second over the window; zero until there are two samples.
     pub(crate) fn per_second(&self) -> (f64, u64) {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else { return (0.0, 0) };

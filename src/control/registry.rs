@@ -14,6 +14,7 @@ use std::sync::Arc;
 use prost::Message;
 use vms_proto::v1;
 
+use super::balance::StreamLoad;
 use super::error::ApiError;
 use super::feed::{Feed, Watch};
 use super::rates::Rates;
@@ -268,6 +269,22 @@ impl Registry {
             shown.next_attempt = next_attempt;
         })?;
         Some(Change { id, is_new_reason })
+    }
+
+    /// What each stream was measured to send.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = StreamLoad> {
+        self.streams.values().map(|entry| {
+            let rates = entry.rates.is_measured().then(|| {
+                let (fps, bits) = entry.rates.per_second();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a rate; it saturates"
+                )]
+                (bits / 8, fps.ceil() as u64)
+            });
+            StreamLoad { uid: entry.uid, shard: entry.shard, rates }
+        })
     }
 
     /// The stream is carried by this shard now.
