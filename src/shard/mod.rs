@@ -5,7 +5,8 @@
 //!                       │ io ⇄ stream: camera ──▶ publisher  │
 //!  control ◀──Event──── └────────────────────────────────────┘
 //! ```
-//! Shards share nothing. A stream lives in one shard from [`Command::Add`] to [`Event::Removed`]. What a stream may
+//! Shards share nothing. A stream lives in one shard at a time, from [`Command::Add`] to [`Event::Removed`]; between, it goes
+//! from one to another by value ([`Event::Departed`], [`Command::Arrive`]). What a stream may
 //! do in a turn is bounded, and a panic of one is caught at its boundary, so that no camera is noticed by another.
 
 mod command;
