@@ -1,6 +1,8 @@
 //! What the machine's clocks say. For the shell: each shard reads them once a turn, the threads that speak with people
 //! and readers when something happens. Pure modules get the result as an argument.
 
+use std::time::Duration;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::time::{Mono, Now, UnixNanos};
@@ -14,6 +16,11 @@ pub(crate) fn now() -> Now {
     Now { mono: Mono(mono.unsigned_abs()), wall: UnixNanos(nanos(clock_gettime(ClockId::Realtime))) }
 }
 
+/// Processor time that the calling thread has used. A system call.
+pub(crate) fn thread_cpu() -> Duration {
+    Duration::from_nanos(nanos(clock_gettime(ClockId::ThreadCPUTime)).unsigned_abs())
+}
+
 const fn nanos(time: Timespec) -> i64 {
     time.tv_sec.saturating_mul(NANOS_PER_SECOND).saturating_add(time.tv_nsec)
 }
@@ -25,7 +32,7 @@ mod tests {
     #[test]
     fn time_goes_on() {
         let (first, second) = (now(), now());
-        assert!(first.mono <= second.mono);
+        assert!(first.mono <= second.mono && thread_cpu() <= thread_cpu());
         assert!(first.wall.0 > 1_700_000_000 * NANOS_PER_SECOND);
     }
 }

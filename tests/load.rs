@@ -45,7 +45,7 @@ fn one_session_reads_every_unit_of_32_cameras() {
     let read: u64 = summaries.values().map(|summary| summary["bytes"].as_u64().unwrap()).sum();
     assert!(sum("received_bytes") > read / 10 * 9, "{read} bytes were read: {info}");
     assert_eq!(sum("streams"), CAMERAS as u64);
-    for name in ["turns", "wake_ups", "system_calls", "completions", "reader_wakes"] {
+    for name in ["turns", "wake_ups", "system_calls", "completions", "reader_wakes", "cpu_ns"] {
         assert!(sum(name) > 0, "{name}: {info}");
     }
     assert!(daemon.terminate().success());

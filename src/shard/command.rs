@@ -100,6 +100,8 @@ pub struct StreamStats {
 pub struct ShardStats {
     /// Streams that it carries now.
     pub streams: usize,
+    /// Processor time of its thread.
+    pub cpu: Duration,
     /// Turns.
     pub turns: u64,
     /// Turns that ended with a sleep.

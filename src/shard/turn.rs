@@ -245,6 +245,7 @@ impl Shard {
         let io = self.io.counters();
         ShardStats {
             streams: self.streams.by_uid.len(),
+            cpu: clock::thread_cpu(),
             turns: self.turns,
             wake_ups: io.sleeps,
             system_calls: io.enters + self.bell_calls,

@@ -133,6 +133,7 @@ pub(crate) struct ShardStats {
     pub(crate) out_of_buffers: u64,
     pub(crate) rearms: u64,
     pub(crate) overruns: u64,
+    pub(crate) cpu_ns: u64,
 }
 
 impl From<v1::Stream> for Stream {
@@ -229,7 +230,8 @@ impl From<v1::ServerInfo> for Info {
 impl From<v1::ShardStats> for ShardStats {
     fn from(stats: v1::ShardStats) -> Self {
         let v1::ShardStats { streams, turns, wake_ups, system_calls, completions, .. } = stats;
-        let v1::ShardStats { received_bytes, reader_wakes, out_of_buffers, rearms, overruns, .. } = stats;
+        let v1::ShardStats { received_bytes, reader_wakes, out_of_buffers, rearms, overruns, cpu_ns, .. } =
+            stats;
         Self {
             streams,
             turns,
@@ -241,6 +243,7 @@ impl From<v1::ShardStats> for ShardStats {
             out_of_buffers,
             rearms,
             overruns,
+            cpu_ns,
         }
     }
 }
