@@ -13,7 +13,7 @@ use ring_abi::producer::{ReaderRing, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vms_media::ids::StreamUid;
 use vms_media::ingest::{Camera, CameraConfig, Output, Policy, State};
-use vms_media::publish::{Publisher, TouchedSessions};
+use vms_media::publish::{Bells, Publisher};
 use vms_media::rtsp::CameraUrl;
 use vms_media::time::{Mono, Now, UnixNanos};
 
@@ -50,7 +50,7 @@ fn nothing_is_allocated_per_packet_or_unit() {
 struct World {
     camera: Camera,
     publisher: Publisher,
-    touched: TouchedSessions,
+    touched: Bells,
     now: Now,
     bytes: Vec<u8>,
 }
@@ -62,7 +62,7 @@ impl World {
         let mut world = Self {
             camera: Camera::new(CameraConfig { url, credentials, policy: Policy::default() }, 1, now),
             publisher: Publisher::create(StreamUid(1), 1, ARENA_LEN).unwrap(),
-            touched: TouchedSessions::default(),
+            touched: Bells::default(),
             now,
             bytes: Vec::with_capacity(2 * UNIT_LEN),
         };
@@ -90,7 +90,7 @@ impl World {
         }
         self.publisher.feed();
         self.publisher.take_touched(&mut self.touched);
-        self.touched.ring(|_| false);
+        self.touched.ring(self.now.mono, |_| false);
         // Deadlines that come with an allocation (a keepalive's text, twice a minute) are none of a unit's.
     }
 

@@ -14,7 +14,7 @@ use vms_media::codec::{AccessUnit, AccessUnitSink, ClockSource, Codec, Parameter
 use vms_media::ids::{StreamId, StreamUid};
 use vms_media::limits::Rate;
 use vms_media::publish::attach::{self, Completion, Handle, Limits, Listener, Request};
-use vms_media::publish::{Publisher, RefusalCode, TouchedSessions};
+use vms_media::publish::{Bells, Publisher, RefusalCode};
 use vms_media::time::{Mono, UnixNanos};
 
 const SECOND: Option<Duration> = Some(Duration::from_secs(5));
@@ -220,7 +220,7 @@ impl Daemon {
             height: 1080,
             frame_rate: (25, 1),
         };
-        let mut touched = TouchedSessions::new();
+        let mut touched = Bells::new();
         for seq in seqs {
             publisher.set_now(Mono(seq * 40_000_000));
             let config = publisher.configure(&sets).unwrap();
@@ -232,7 +232,7 @@ impl Daemon {
             let flags = if keys.contains(&seq) { UnitFlags::KEY } else { UnitFlags::default() };
             publisher.commit(&unit(seq, flags, &nal_ends, config)).unwrap();
             publisher.take_touched(&mut touched);
-            touched.ring(|_| false);
+            touched.ring(Mono(0), |_| false);
         }
     }
 

@@ -50,3 +50,29 @@ fn one_session_reads_every_unit_of_32_cameras() {
     }
     assert!(daemon.terminate().success());
 }
+
+#[test]
+fn a_reader_that_can_wait_is_woken_less_often_and_gets_every_unit() {
+    let wakes = [0, 100].map(|interval| {
+        let lab = Lab::new(&format!("bell-interval-{interval}"));
+        let mut daemon = lab.daemon(&["--shards", "1"]);
+        let cameras = lab.cameras(&["--cameras", "4", "--bitrate", "1M"]);
+        let ids: Vec<String> = (0..4).map(|index| format!("cam{index}")).collect();
+        for id in &ids {
+            lab.setup(id, &cameras.url(id));
+        }
+        let (interval, count) = (interval.to_string(), "1000");
+        let mut arguments = vec!["--stamp", "--json", "--count", count, "--bell-interval", &interval];
+        arguments.extend(ids.iter().map(String::as_str));
+        let mut tap: Tap = lab.tap(&arguments).into();
+        assert!(tap.process.wait_for_end(SOON + SOON).success());
+        for (id, summary) in &tap.summaries() {
+            assert_flawless(id, summary);
+        }
+        let wakes = lab.ctl_json(&["info"])["shard_stats"][0]["reader_wakes"].as_u64().unwrap();
+        assert!(daemon.terminate().success());
+        wakes
+    });
+    // A thousand units of four cameras in ten seconds: each a turn of its own, or ten turns a second.
+    assert!(wakes[0] > 3 * wakes[1] && wakes[1] > 0, "{wakes:?}");
+}

@@ -154,11 +154,12 @@ impl Connection {
     }
 
     /// Opens the session; the packet goes out with [`Session::fds`] and [`Session::notify_fd`].
-    pub fn welcome(&mut self, session: Arc<Session>, daemon_epoch: u64, bell_interval_us: u32) -> Encoded {
+    pub fn welcome(&mut self, session: Arc<Session>, daemon_epoch: u64) -> Encoded {
         let slots = session.slots().min(SESSION_SLOTS_MAX);
         let request = self.hello_request.unwrap_or(0);
         self.slots = vec![Slot::Free; usize::try_from(slots).unwrap_or(0)];
         let features = session.features();
+        let bell_interval_us = u32::try_from(session.bell_interval().as_micros()).unwrap_or(u32::MAX);
         self.session = Some(session);
         let (major, minor) = (ABI_MAJOR, ABI_MINOR);
         let welcome = Welcome { major, minor, slots, features, daemon_epoch, bell_interval_us };

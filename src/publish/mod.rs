@@ -10,18 +10,18 @@
 
 mod access;
 pub mod attach;
+mod bells;
 mod publisher;
 mod rotation;
-mod touched;
 
 pub use access::{Access, Peer};
+pub use bells::Bells;
 pub use publisher::{Counters, Publisher};
 pub use ring_abi::handshake::RefusalCode;
 pub use ring_abi::join::Join;
 pub use ring_abi::layout::{EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 pub use rotation::Successor;
-pub use touched::TouchedSessions;
 
 /// A stream's only track so far: video.
 const VIDEO: usize = 0;

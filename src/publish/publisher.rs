@@ -11,7 +11,7 @@ use ring_abi::producer::{
 };
 
 use super::rotation::{Rotation, Successor};
-use super::{TouchedSessions, VIDEO};
+use super::{Bells, VIDEO};
 use crate::codec::{
     AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, ParameterSets,
     UnitFlags, VideoFormat,
@@ -143,10 +143,10 @@ impl Publisher {
         self.producer.next_feed().map(Mono).into_iter().chain(self.rotation.poll_timeout()).min()
     }
 
-    /// Adds the sessions that were written for since the last call to `touched`. They must be rung within the turn.
-    pub fn take_touched(&mut self, touched: &mut TouchedSessions) {
-        self.producer.take_touched(|session| touched.insert(session));
-        self.rotation.take_touched(touched);
+    /// Adds the sessions that were written for since the last call to `bells`. They must be rung within the turn.
+    pub fn take_touched(&mut self, bells: &mut Bells) {
+        self.producer.take_touched(|session| bells.touch(session));
+        self.rotation.take_touched(bells);
     }
 
     /// Goes on in `successor`'s segment from the next unit on, so that who is not let in there sees no more:

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ring_abi::producer::{Producer, ReaderRing, RingId, TrackSpec};
 
-use super::{TouchedSessions, VIDEO};
+use super::{Bells, VIDEO};
 use crate::ids::StreamUid;
 use crate::limits::LINGER_MIN;
 use crate::time::Mono;
@@ -148,10 +148,10 @@ impl Rotation {
         feed.into_iter().chain(switch).min()
     }
 
-    pub(super) fn take_touched(&mut self, touched: &mut TouchedSessions) {
+    pub(super) fn take_touched(&mut self, bells: &mut Bells) {
         let left = self.retiring.as_mut().map(|retiring| &mut retiring.producer);
         for producer in left.into_iter().chain(self.released.as_mut().map(|Successor(producer)| producer)) {
-            producer.take_touched(|session| touched.insert(session));
+            producer.take_touched(|session| bells.touch(session));
         }
     }
 

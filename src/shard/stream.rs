@@ -15,7 +15,7 @@ use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
 use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, Token};
-use crate::publish::{Joined, Publisher, ReaderRing, RingId, StreamState, Successor, TouchedSessions};
+use crate::publish::{Bells, Joined, Publisher, ReaderRing, RingId, StreamState, Successor};
 use crate::time::{Mono, Now};
 
 mod departure;
@@ -224,14 +224,14 @@ impl Stream {
     }
 
     /// The end of the stream's turn: gives readers what they have room for, and notes whose bell is to be rung.
-    pub(super) fn feed(&mut self, touched: &mut TouchedSessions, around: &mut Surroundings<'_>) {
+    pub(super) fn feed(&mut self, bells: &mut Bells, around: &mut Surroundings<'_>) {
         if self.is_over && self.linger_until.is_none() {
             self.linger_until = Some(around.now.mono + READERS_LINGER);
             self.call(around, |camera, publisher, _| publisher.close(camera.status().reason.number()));
         }
         self.call(around, |_, publisher, _| {
             publisher.feed();
-            publisher.take_touched(touched);
+            publisher.take_touched(bells);
         });
         // In this order: what is released may be what was left just now.
         if self.publisher.take_moved() {

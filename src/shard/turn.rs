@@ -21,7 +21,7 @@ use crate::clock;
 use crate::ids::StreamUid;
 use crate::io::{Backend, Completion, Token, WaitError};
 use crate::limits::COMMANDS_PER_TURN;
-use crate::publish::TouchedSessions;
+use crate::publish::Bells;
 use crate::time::{Mono, Now};
 
 /// How often counters are told.
@@ -37,8 +37,8 @@ pub(super) struct Shard {
     pub(super) pacing: Pacing,
     streams: Streams,
     deadlines: Deadlines,
-    /// Reader sessions whose bell is to be rung at the end of the turn.
-    touched_sessions: TouchedSessions,
+    /// Reader sessions whose bell is to be rung at the end of the turn, or who are to be woken later.
+    bells: Bells,
     stats_at: Mono,
     /// Turns so far.
     turns: u64,
@@ -75,7 +75,7 @@ impl Shard {
             pacing,
             streams: Streams::default(),
             deadlines: Deadlines::default(),
-            touched_sessions: TouchedSessions::new(),
+            bells: Bells::new(),
             stats_at: Mono(0),
             turns: 0,
             bell_calls: 0,
@@ -114,7 +114,7 @@ impl Shard {
         self.fire_deadlines(now);
         self.tell_stats(now);
         let is_unit_open = self.look_after(now);
-        self.ring_bells();
+        self.ring_bells(now.mono);
         self.events.flush();
         let is_called = std::mem::take(&mut self.is_called);
         let has_work = is_called || !all_commands || !self.streams.left.is_empty();
@@ -267,7 +267,7 @@ impl Shard {
             let Some(stream) = self.streams.places.get_mut(place).and_then(Option::as_mut) else { continue };
             let turn = self.turns;
             let around = &mut Surroundings { io: &mut self.io, events: &mut self.events, now, turn };
-            stream.feed(&mut self.touched_sessions, around);
+            stream.feed(&mut self.bells, around);
             is_unit_open |= stream.is_unit_open();
             self.deadlines.set(place, stream.poll_timeout());
             let (is_done, is_departing) = (stream.is_done(now), stream.is_ready_to_depart());
@@ -283,8 +283,8 @@ impl Shard {
     }
 
     /// Readers that sleep are woken by the submit that ends the turn, where the kernel can do that.
-    fn ring_bells(&mut self) {
-        let calls = self.touched_sessions.ring(|bell| self.io.wake_waiter(bell));
+    fn ring_bells(&mut self, now: Mono) {
+        let calls = self.bells.ring(now, |bell| self.io.wake_waiter(bell));
         self.bell_calls += calls as u64;
     }
 
@@ -294,7 +294,8 @@ impl Shard {
         // Only the sleep is measured from here; no stream sees this time.
         let now = clock::now().mono;
         let retry = (!self.events.is_empty()).then_some(now + EVENTS_RETRY);
-        let next = [self.deadlines.next(), stats, retry].into_iter().flatten().min();
+        let next =
+            [self.deadlines.next(), self.bells.poll_timeout(), stats, retry].into_iter().flatten().min();
         next.map(|at| at.since(now))
     }
 

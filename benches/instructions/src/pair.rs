@@ -111,7 +111,7 @@ fn serve(socket: &OwnedFd, number: u64, producers: &mut [Producer]) -> Result<()
         match protocol.receive(&buffer[..len]) {
             Received::Request(Request::Hello(hello)) => {
                 let session = Session::create(number, EPOCH, hello.slots)?;
-                let reply = protocol.welcome(Arc::clone(&session), EPOCH, 0);
+                let reply = protocol.welcome(Arc::clone(&session), EPOCH);
                 socket::send(socket, reply.as_bytes(), &session.fds(), true)?;
             }
             Received::Request(Request::Attach { slot, attach }) => {

@@ -203,8 +203,9 @@ impl Host {
 
 impl Connection {
     fn welcome(&mut self, number: u64, hello: &Hello) -> Result<()> {
-        let session = Session::with_features(number, EPOCH, hello.slots, hello.features)?;
-        let reply = self.protocol.welcome(Arc::clone(&session), EPOCH, 0);
+        let session =
+            Session::with_features(number, EPOCH, hello.slots, hello.features, std::time::Duration::ZERO)?;
+        let reply = self.protocol.welcome(Arc::clone(&session), EPOCH);
         let fds: Vec<_> = session.fds().into_iter().chain(session.notify_fd()).collect();
         Ok(socket::send(&self.socket, reply.as_bytes(), &fds, true)?)
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::notify::Notify;
 use crate::cursor::{self, Add, AtomicU32, AtomicU64, Ordering, Store};
@@ -14,6 +15,9 @@ use crate::layout::{
 use crate::map::{ReadWrite, Word};
 use crate::position::round_up;
 use crate::segment::Segment;
+
+/// The longest interval that a session is granted, in microseconds.
+const BELL_INTERVAL_MAX_US: u32 = 100_000;
 
 /// Bytes of `tails[slot]`.
 const TAIL_LEN: u32 = 4;
@@ -32,6 +36,8 @@ pub struct Session {
     parked: Word<AtomicU32, ReadWrite>,
     /// For a reader that waits on a descriptor instead of the bell.
     notify: Option<Notify>,
+    /// How long its reader can do without wakes.
+    bell_interval: Duration,
 }
 
 impl Session {
@@ -43,14 +49,21 @@ impl Session {
     /// # Errors
     /// What the system says: no memory, no descriptors.
     pub fn create(number: u64, epoch: u64, slots: u32) -> io::Result<Arc<Self>> {
-        Self::with_features(number, epoch, slots, 0)
+        Self::with_features(number, epoch, slots, 0, Duration::ZERO)
     }
 
-    /// As [`Session::create`], with those of `features` (of HELLO) that are known: [`FEATURE_NOTIFY_FD`].
+    /// As [`Session::create`], with those of `features` (of HELLO) that are known: [`FEATURE_NOTIFY_FD`]. Its reader can do
+    /// without wakes for `bell_interval`, at most 100 ms.
     ///
     /// # Errors
     /// What the system says: no memory, no descriptors.
-    pub fn with_features(number: u64, epoch: u64, slots: u32, features: u64) -> io::Result<Arc<Self>> {
+    pub fn with_features(
+        number: u64,
+        epoch: u64,
+        slots: u32,
+        features: u64,
+        bell_interval: Duration,
+    ) -> io::Result<Arc<Self>> {
         let slots = slots.clamp(1, SESSION_SLOTS_MAX);
         let header = |kind, head_len: u64, word: u32| {
             let size = table_len(head_len, slots, word);
@@ -68,7 +81,8 @@ impl Session {
         let (bell, state_gen) = (word(128)?, word(132)?);
         let parked = cursor.map.word32(128).ok_or(io::ErrorKind::InvalidData)?;
         let notify = (features & FEATURE_NOTIFY_FD != 0).then(Notify::create).transpose()?;
-        Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked, notify }))
+        let bell_interval = bell_interval.min(Duration::from_micros(BELL_INTERVAL_MAX_US.into()));
+        Ok(Arc::new(Self { number, slots, segment, cursor, bell, state_gen, parked, notify, bell_interval }))
     }
 
     /// Bytes of the two segments that [`Self::create`] makes.
@@ -90,6 +104,11 @@ impl Session {
     /// The features that WELCOME grants.
     pub fn features(&self) -> u64 {
         if self.notify.is_some() { FEATURE_NOTIFY_FD } else { 0 }
+    }
+
+    /// How long the reader can do without wakes, as WELCOME grants it.
+    pub fn bell_interval(&self) -> Duration {
+        self.bell_interval
     }
 
     /// The third descriptor that WELCOME carries, if [`FEATURE_NOTIFY_FD`] is granted.

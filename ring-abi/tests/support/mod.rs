@@ -295,8 +295,9 @@ fn serve_peer(peer: &mut Peer, shared: &Shared) -> bool {
         Received::Request(Request::Bye) => false,
         Received::Request(Request::Hello(hello)) => {
             let slots = hello.slots.clamp(1, 64);
-            let session = Session::with_features(peer.number, 7, slots, hello.features).unwrap();
-            let reply = peer.protocol.welcome(Arc::clone(&session), 7, hello.bell_interval_us);
+            let interval = Duration::from_micros(hello.bell_interval_us.into());
+            let session = Session::with_features(peer.number, 7, slots, hello.features, interval).unwrap();
+            let reply = peer.protocol.welcome(Arc::clone(&session), 7);
             let fds: Vec<_> = session.fds().into_iter().chain(session.notify_fd()).collect();
             peer.send(&reply, &fds)
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring_abi::handshake::{Attach, Encoded, Hello, MESSAGE_LEN_MAX, RefusalCode};
 use ring_abi::producer::{RingId, Session};
@@ -17,9 +18,6 @@ use super::{Completion, Limits, PendingAttach, Request};
 use crate::ids::{StreamId, StreamUid};
 use crate::publish::Peer;
 use crate::time::Mono;
-
-/// Longest bell interval granted, µs.
-const BELL_INTERVAL_MAX_US: u32 = 100_000;
 
 /// What a guest is told whose processes hold all that they may.
 pub(super) const TOO_MUCH_MEMORY: &str =
@@ -165,14 +163,15 @@ impl Connection {
             self.send(&reply, &[]);
             return Fate::Ended;
         }
-        let Ok(session) = Session::with_features(self.number, daemon_epoch, slots, hello.features) else {
+        let interval = Duration::from_micros(hello.bell_interval_us.into());
+        let Ok(session) = Session::with_features(self.number, daemon_epoch, slots, hello.features, interval)
+        else {
             let reply =
                 self.protocol.refuse_session(RefusalCode::Unavailable, "out of memory or descriptors");
             self.send(&reply, &[]);
             return Fate::Ended;
         };
-        let interval = hello.bell_interval_us.min(BELL_INTERVAL_MAX_US);
-        let reply = self.protocol.welcome(Arc::clone(&session), daemon_epoch, interval);
+        let reply = self.protocol.welcome(Arc::clone(&session), daemon_epoch);
         let fds: Vec<_> = session.fds().into_iter().chain(session.notify_fd()).collect();
         self.send(&reply, &fds)
     }

@@ -158,7 +158,7 @@ fn a_stream_tells_that_it_has_moved_then_gives_back_what_it_left() {
     let first = stream.publisher.fd();
     stream.rotate(segment(), LINGER_MAX, &mut world.around());
     assert!(world.moves().is_empty(), "it is told at the turn's end");
-    stream.feed(&mut TouchedSessions::new(), &mut world.around());
+    stream.feed(&mut Bells::new(), &mut world.around());
     let told = world.moves();
     let [Event::Moved { uid: StreamUid(1) }, Event::Released { memory, .. }] = &told[..] else {
         panic!("{told:?}")
@@ -167,7 +167,7 @@ fn a_stream_tells_that_it_has_moved_then_gives_back_what_it_left() {
 
     // It stays where it is for a while; then one that waits is enough, and with what is down or over there is nowhere to go.
     stream.rotate(segment(), LINGER_MAX, &mut world.around());
-    stream.feed(&mut TouchedSessions::new(), &mut world.around());
+    stream.feed(&mut Bells::new(), &mut world.around());
     assert!(world.moves().is_empty());
     let not_moved = |world: &mut World, stream: &mut Stream| {
         let unused = segment();

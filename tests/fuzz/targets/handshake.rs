@@ -67,7 +67,7 @@ impl Daemon {
     fn receive(&mut self, packet: &[u8]) -> bool {
         match self.connection.receive(packet) {
             Received::Request(Request::Hello(_)) => {
-                let welcome = self.connection.welcome(Arc::clone(&SESSION), 7, 0);
+                let welcome = self.connection.welcome(Arc::clone(&SESSION), 7);
                 assert!(matches!(decoded(&welcome), Message::Welcome(_)));
                 true
             }

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// Stop after this long.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) duration: Option<Duration>,
+    /// Be woken at most once in this long, 100 at most: saves the daemon wake-ups, costs latency.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) bell_interval: u64,
     /// Verify the stamp that vms-camsim puts into each unit: counted without gap, checksum, latency.
     #[arg(long)]
     pub(crate) stamp: bool,

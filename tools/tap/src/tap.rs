@@ -61,7 +61,9 @@ impl Tap {
     fn attach(options: &Options) -> anyhow::Result<Self> {
         let socket = options.ring_socket();
         let slots = u32::try_from(options.ids.len()).unwrap_or(u32::MAX);
-        let session = consumer::Options { name: "vms-tap".to_owned(), slots, ..Default::default() };
+        let bell_interval = Duration::from_millis(options.bell_interval);
+        let session =
+            consumer::Options { name: "vms-tap".to_owned(), slots, bell_interval, ..Default::default() };
         let mut reader = Reader::connect(&socket, &session)
             .with_context(|| format!("cannot open a session at {}", socket.display()))?;
         let mut join = Join::new(Class::Archive, options.from.0);

@@ -201,7 +201,7 @@ fn answer(socket: &OwnedFd, connection: &mut Connection, producer: &mut Producer
     match request {
         Request::Hello(hello) => {
             let session = Session::create(1, EPOCH, hello.slots).unwrap();
-            let packet = connection.welcome(Arc::clone(&session), EPOCH, 0);
+            let packet = connection.welcome(Arc::clone(&session), EPOCH);
             send(socket, packet.as_bytes(), &session.fds(), true).unwrap();
         }
         Request::Attach { slot, attach } if attach.stream.as_str() == "cam" => {

@@ -81,7 +81,7 @@ impl Guest {
             match connection.receive(&buffer[..packet.len]) {
                 Received::Request(Request::Hello(_)) => {
                     let session = Session::create(ring.session, 7, 8).unwrap();
-                    let answer = connection.welcome(Arc::clone(&session), 7, 0);
+                    let answer = connection.welcome(Arc::clone(&session), 7);
                     send(&*socket, answer.as_bytes(), &session.fds(), true).unwrap();
                 }
                 Received::Request(Request::Attach { slot, attach }) => {
