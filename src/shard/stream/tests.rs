@@ -137,6 +137,8 @@ fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
         }
         let worked = STREAM_BYTES_PER_TURN - stream.inbox.share();
         done += worked;
+        // What the kernel had taken before the pause may be more than one share. Who is paused with less than a share to work
+        // on would wait for ever.
         if stream.inbox.is_paused() {
             assert_eq!(worked, STREAM_BYTES_PER_TURN);
             pauses += 1;
@@ -144,7 +146,6 @@ fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
         turn += 1;
         let around = &mut Surroundings { turn, ..world.around() };
         stream.go_on(around);
-        assert!(stream.connection().is_none() || !stream.inbox.is_paused(), "it receives again");
     }
     flood.join().unwrap().unwrap();
     assert!(pauses >= 2, "{pauses} pauses");
