@@ -4,8 +4,9 @@
  for each load:   round 1: A B C …   round 2: A B C …   round 3: A B C …
                           └ fresh cameras, one receiver, warm-up, the measured seconds, end
 ```
-One receiver at a time, alone on its core; the cameras (and reader processes, whose time is listed apart) are on another.
-Processor time is the process's own clock. What is compared is a round's ratio; tables give medians, least and most.
+One receiver at a time, alone on its core; the cameras (and reader processes, whose time is listed apart) are on another. All
+go before other programs where that is allowed. Processor time is the process's own clock. What is compared is a round's
+ratio; tables give medians, least and most.
 """
 
 import argparse
@@ -19,9 +20,8 @@ import time
 
 import ingest_report
 from receivers import COUNTERS, Cores, Receiver
-from rig import Rig, busy_seconds, cpu_seconds
+from rig import NICE, Rig, busy_seconds, cpu_seconds, take_precedence
 
-WARM_UP_S = 2
 CLIP = pathlib.Path(__file__).parent.parent / "tests/media/testsrc2.h264"
 
 OURS = Receiver("ours", "uring", readers=1)
@@ -54,6 +54,8 @@ def main() -> int:
     for name, why in missing.items():
         print(f"skipped: {name}: {why}", file=sys.stderr)
     cores = choose_cores()
+    if not take_precedence():
+        print(f"not allowed to go before other programs (nice {NICE}): measure on a quiet machine", file=sys.stderr)
     run = {"machine": machine(cores), "seconds": options.seconds, "rounds": options.rounds, "skipped": missing,
            "began": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "loads": []}
     for load in loads:
@@ -112,7 +114,7 @@ def window(rig: Rig, receiver: Receiver, load: Load, seconds: int, cores: Cores)
     cameras = receiver.cameras(load.cameras)
     farm, address = rig.start_farm(cameras, f"{load.mbit}M", load.write, "--media", f"h264={CLIP}", core=cores.farm)
     receiving = receiver.start(rig, address, cameras, cores)
-    time.sleep(WARM_UP_S)
+    time.sleep(receiver.warm_up_s)
     counted_before = receiving.counters()
     pids = {"cpu_s": receiving.pids, "readers_cpu_s": receiving.reader_pids, "farm_cpu_s": [farm.pid]}
     before, since = {name: cpu_seconds(*of) for name, of in pids.items()}, time.monotonic()

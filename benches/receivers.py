@@ -28,6 +28,11 @@ class Receiver:
             return f"ours, {self.io}, {self.latency_us} µs, {self.readers} reader{'s' * (self.readers != 1)}"
         return f"discard, {self.io}" if self.kind == "discard" else TITLES[self.kind]
 
+    @property
+    def warm_up_s(self) -> int:
+        """Others are busy with their start for some seconds after the last camera plays."""
+        return 8 if self.kind in ("gstreamer", "ffmpeg") else 2
+
     def cameras(self, of: int) -> int:
         return min(of, FFMPEG_CAMERAS_MAX) if self.kind == "ffmpeg" else of
 
