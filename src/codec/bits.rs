@@ -38,12 +38,27 @@ impl<'a> Bits<'a> {
 
     /// The next byte; for reading bytewise from a byte boundary.
     pub(super) fn byte(&mut self) -> Option<u8> {
+        if self.left == 0 {
+            return self.next_byte();
+        }
         self.bits(8).and_then(|byte| u8::try_from(byte).ok())
     }
 
     /// Passes over `count` bits.
-    pub(super) fn skip(&mut self, count: u32) -> Option<()> {
-        for _ in 0..count {
+    pub(super) fn skip(&mut self, mut count: u32) -> Option<()> {
+        while self.left > 0 && count > 0 {
+            self.bit()?;
+            count -= 1;
+        }
+        // Without its emulation prevention the rest is shorter still: a message that was cut off is not walked through.
+        if self.bytes.len() < (count / 8) as usize {
+            self.bytes = &[];
+            return None;
+        }
+        for _ in 0..count / 8 {
+            self.next_byte()?;
+        }
+        for _ in 0..count % 8 {
             self.bit()?;
         }
         Some(())
@@ -94,6 +109,22 @@ mod tests {
         assert_eq!(bits.bit(), None);
         // Two in a row is no legal stream, but must not be read as data either.
         assert_eq!(Bits::new(&[0, 0, 3, 0, 0, 3, 7]).bits(32), Some(0));
+    }
+
+    #[test]
+    fn skipping_is_reading_bit_by_bit() {
+        let bytes = [0xa5, 0, 0, 3, 1, 0x5a, 0, 0, 3, 0, 0, 3, 0xff, 0x81];
+        for (before, count) in (0..20).flat_map(|before| (0..100).map(move |count| (before, count))) {
+            let mut skipped = Bits::new(&bytes);
+            let mut read = Bits::new(&bytes);
+            (0..before).for_each(|_| assert_eq!(skipped.bit(), read.bit()));
+            let is_there = (0..count).all(|_| read.bit().is_some());
+            assert_eq!(skipped.skip(count).is_some(), is_there, "{before} {count}");
+            assert_eq!(
+                (skipped.byte(), skipped.bit()),
+                (read.bits(8).and_then(|byte| u8::try_from(byte).ok()), read.bit())
+            );
+        }
     }
 
     #[test]

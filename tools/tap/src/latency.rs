@@ -15,6 +15,7 @@ pub(crate) struct Latency {
 pub(crate) struct Percentiles {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
     pub(crate) max_us: f64,
 }
 
@@ -31,18 +32,26 @@ impl Latency {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// Takes over what `other` has recorded.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(count, more)| *count += more);
+        self.count += other.count;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
     /// `None` while nothing was recorded.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         (self.count > 0).then(|| Percentiles {
-            p50_us: microseconds(self.percentile(50)),
-            p99_us: microseconds(self.percentile(99)),
+            p50_us: microseconds(self.quantile(500)),
+            p99_us: microseconds(self.quantile(990)),
+            p999_us: microseconds(self.quantile(999)),
             max_us: microseconds(self.max_ns),
         })
     }
 
-    /// The smallest bucket limit that `percent` of all durations do not exceed.
-    fn percentile(&self, percent: u64) -> u64 {
-        let rank = (self.count * percent).div_ceil(100);
+    /// The smallest bucket limit that `per_mille` of all durations do not exceed.
+    fn quantile(&self, per_mille: u64) -> u64 {
+        let rank = (self.count * per_mille).div_ceil(1000);
         let mut seen = 0;
         let bucket = self.buckets.iter().position(|count| {
             seen += count;
@@ -102,5 +111,23 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(found.max_us, 1000.0);
+    }
+
+    #[test]
+    fn a_few_that_are_late_show_in_the_last_per_mille() {
+        let mut latency = Latency::new();
+        (0..1000).for_each(|unit| latency.record(if unit < 997 { 1_000 } else { 100_000 }));
+        let found = latency.percentiles().unwrap();
+        assert!(found.p99_us < 2.0 && found.p999_us > 99.0, "{found:?}");
+    }
+
+    #[test]
+    fn two_added_are_as_one() {
+        let (mut both, mut one, mut other) = (Latency::new(), Latency::new(), Latency::new());
+        (1..=1000).for_each(|us| both.record(us * 1000));
+        (1..=400).for_each(|us| one.record(us * 1000));
+        (401..=1000).for_each(|us| other.record(us * 1000));
+        one.add(&other);
+        assert_eq!(one.percentiles(), both.percentiles());
     }
 }

@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// Print one line of JSON for each record, and a last line of type "summary".
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print the last line of --json only.
+    #[arg(long, conflicts_with_all = ["json", "every"])]
+    pub(crate) summary: bool,
     /// Stop after this many records, all streams taken together.
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
@@ -82,7 +85,9 @@ impl Options {
         match () {
             () if !has_id && self.ids.len() > 1 => Err(OptionsError::OneFileForAll),
             () if has_id && id.contains('/') => Err(OptionsError::SlashInFileName),
-            () if template == STANDARD_OUTPUT && self.json => Err(OptionsError::OutputTwice),
+            () if template == STANDARD_OUTPUT && (self.json || self.summary) => {
+                Err(OptionsError::OutputTwice)
+            }
             () => Ok(Some(template.replace(ID_PLACE, id).into())),
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use vms_stamp::Stamp;
 
-use crate::latency::{Latency, Percentiles};
+use crate::latency::Latency;
 
 /// What was found so far.
 #[derive(Debug, Clone)]
@@ -97,8 +97,8 @@ impl Stamps {
     }
 
     /// From the camera's write to our read.
-    pub(crate) fn latency(&self) -> Option<Percentiles> {
-        self.latency.percentiles()
+    pub(crate) const fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     fn count(&mut self, counter: u64) {
@@ -132,7 +132,7 @@ mod tests {
         (0..10).for_each(|counter| check(&mut stamps, counter, true, 2));
         assert!(stamps.found().flawless() && stamps.found().good == 20);
         assert_eq!(stamps.found().restarts, 1);
-        assert_eq!(stamps.latency().unwrap().max_us, 4.0);
+        assert_eq!(stamps.latency().percentiles().unwrap().max_us, 4.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use ring_abi::consumer::{Configuration, Counts, StreamKey};
 use ring_abi::layout::{Codec, Descriptor, Flags, RECORD_ACCESS_UNIT};
 
 use crate::elementary::Elementary;
+use crate::latency::Latency;
 use crate::stamps::{Arrival, Stamps};
 use crate::summary::StreamSummary;
 use crate::unit::CopiedUnit;
@@ -106,6 +107,11 @@ impl Stream {
         self.elementary.as_mut().map_or(Ok(()), Elementary::flush)
     }
 
+    /// With `--stamp`: from the camera's write to our read.
+    pub(crate) fn latency(&self) -> Option<&Latency> {
+        self.stamps.as_ref().map(Stamps::latency)
+    }
+
     pub(crate) fn summary(&self) -> StreamSummary {
         let (seconds, first_len) = self.published.map_or((0.0, 0), |published| {
             (seconds(published.last_ns.saturating_sub(published.first_ns)), published.first_len)
@@ -125,7 +131,7 @@ impl Stream {
             filtered: self.counts.filtered,
             damaged: self.damaged,
             stamps: self.stamps.as_ref().map(Stamps::found),
-            latency: self.stamps.as_ref().and_then(Stamps::latency),
+            latency: self.latency().and_then(Latency::percentiles),
         }
     }
 }

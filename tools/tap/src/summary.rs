@@ -7,12 +7,15 @@ use serde::Serialize;
 use crate::latency::Percentiles;
 use crate::stamps::Found;
 
-/// The last line of `--json`.
+/// The last line of `--json`, the only one of `--summary`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     #[serde(rename = "type")]
     kind: &'static str,
     pub(crate) streams: Vec<StreamSummary>,
+    /// With `--stamp`: that of all streams taken together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<Percentiles>,
 }
 
 /// One stream of it.
@@ -45,8 +48,8 @@ pub(crate) struct StreamSummary {
 }
 
 impl Summary {
-    pub(crate) const fn new(streams: Vec<StreamSummary>) -> Self {
-        Self { kind: "summary", streams }
+    pub(crate) const fn new(streams: Vec<StreamSummary>, latency: Option<Percentiles>) -> Self {
+        Self { kind: "summary", streams, latency }
     }
 
     /// Whether `--stamp` is satisfied with all streams; true when it was not given.
@@ -82,8 +85,8 @@ impl fmt::Display for StreamSummary {
                 "; stamps: {good} good, {missing} missing, {corrupt} corrupt, {repeated} repeated, {absent} absent, {restarts} restarts, {unflagged} unflagged"
             )?;
         }
-        if let Some(Percentiles { p50_us, p99_us, max_us }) = self.latency {
-            write!(out, "; latency p50 {p50_us} us, p99 {p99_us} us, max {max_us} us")?;
+        if let Some(Percentiles { p50_us, p99_us, p999_us, max_us }) = self.latency {
+            write!(out, "; latency p50 {p50_us} us, p99 {p99_us} us, p99.9 {p999_us} us, max {max_us} us")?;
         }
         Ok(())
     }
@@ -94,7 +97,7 @@ mod tests {
     use super::*;
 
     fn summary(lost: u64, stamps: Option<Found>) -> Summary {
-        Summary::new(vec![StreamSummary {
+        let stream = StreamSummary {
             id: "a".into(),
             units: 1,
             bytes: 2,
@@ -108,7 +111,8 @@ mod tests {
             damaged: 0,
             stamps,
             latency: None,
-        }])
+        };
+        Summary::new(vec![stream], None)
     }
 
     #[test]

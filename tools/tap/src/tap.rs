@@ -14,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::elementary::Elementary;
+use crate::latency::Latency;
 use crate::options::Options;
 use crate::record::Record;
 use crate::stream::Stream;
@@ -184,14 +185,17 @@ impl Tap {
         for stream in &mut self.streams {
             stream.flush().with_context(|| format!("cannot write the elementary stream of {}", stream.id))?;
         }
-        let summary = Summary::new(self.streams.iter().map(Stream::summary).collect());
+        let mut latency = Latency::new();
+        self.streams.iter().filter_map(Stream::latency).for_each(|of_stream| latency.add(of_stream));
+        let streams = self.streams.iter().map(Stream::summary).collect();
+        let summary = Summary::new(streams, latency.percentiles());
         if let End::Output(error) = &outcome
             && error.kind() == ErrorKind::BrokenPipe
         {
             // Whoever read our output has seen enough.
             return Ok(summary.passes());
         }
-        if options.json {
+        if options.json || options.summary {
             writeln!(self.out, "{}", serde_json::to_string(&summary)?)?;
             self.out.flush()?;
         } else {

@@ -64,6 +64,16 @@ fn a_line_for_each_record_and_a_summary() {
 }
 
 #[test]
+fn the_summary_alone() {
+    let daemon = Daemon::start("summary", units(0..10));
+    let output = daemon.tap(&["cam", "--from", "oldest", "--summary", "--count", "10"]);
+    assert!(output.status.success(), "{output:?}");
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["type"], &summary["streams"][0]["units"]), (&"summary".into(), &10.into()));
+    assert!(summary.get("latency").is_none(), "without --stamp nothing was timed");
+}
+
+#[test]
 fn the_file_starts_with_parameter_sets() {
     let daemon = Daemon::start("annexb", units(0..4));
     let file = daemon.directory.join("cam.h264");

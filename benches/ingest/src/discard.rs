@@ -1,0 +1,55 @@
+//! The floor: what receiving costs when nobody looks at the bytes.
+//!
+//! It waits as a shard does, [`Pacing`] included, but for one thing: it does not know when a unit is incomplete, and so
+//! never holds for the rest of one.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use vms_media::io::{Backend, BackendKind, Completion, Config};
+
+use crate::handshake;
+use crate::pacing::Pacing;
+use crate::report;
+
+/// Receives until it is killed or a camera ends.
+pub(crate) fn run(
+    farm: SocketAddr,
+    urls: Vec<String>,
+    kind: BackendKind,
+    latency: Duration,
+) -> anyhow::Result<()> {
+    let mut io = Backend::new(kind, Config::default())?;
+    for url in urls {
+        let socket = handshake::play(farm, &url).with_context(|| format!("cannot play {url}"))?;
+        io.adopt(socket.into())?;
+    }
+    println!("ready");
+    let mut pacing = Pacing::new(latency);
+    let mut report_at = report::now();
+    loop {
+        let now = report::now();
+        while let Some(completion) = io.next_completion() {
+            match completion {
+                Completion::Received(_, bytes) => drop(bytes),
+                Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),
+                Completion::Connected(_)
+                | Completion::ConnectFailed(..)
+                | Completion::HandedOut(..)
+                | Completion::Woken => {}
+            }
+        }
+        if now >= report_at {
+            report_at = now + report::INTERVAL;
+            let done = io.counters();
+            report::print(&json!({
+                "received_bytes": done.received_bytes, "turns": done.turns, "wake_ups": done.sleeps,
+                "system_calls": done.enters, "completions": done.completions,
+                "out_of_buffers": done.out_of_buffers, "rearms": done.rearms,
+            }))?;
+        }
+        io.wait(Some(report_at.since(report::now())), pacing.hold(now, false))?;
+    }
+}
