@@ -34,6 +34,15 @@ pub(crate) struct StreamLoad {
 }
 
 impl StreamLoad {
+    /// What it will send in the long run, as far as is known.
+    fn expected(&self) -> u64 {
+        if self.is_sending() { self.load() } else { TYPICAL }
+    }
+
+    fn is_sending(&self) -> bool {
+        self.rates.is_some_and(|(_, units)| units > 0)
+    }
+
     fn load(&self) -> u64 {
         self.rates.map_or(TYPICAL, |(bytes, units)| bytes.saturating_add(units.saturating_mul(UNIT_COST)))
     }
@@ -48,7 +57,7 @@ pub(crate) struct Balancer {
 
 /// The shard for one more stream: the least loaded of `shards`.
 pub(crate) fn place(shards: usize, streams: impl Iterator<Item = StreamLoad>) -> usize {
-    let sums = sums(shards, streams);
+    let sums = sums(shards, streams, StreamLoad::expected);
     sums.iter().enumerate().min_by_key(|(_, sum)| **sum).map_or(0, |(shard, _)| shard)
 }
 
@@ -70,7 +79,7 @@ impl Balancer {
         streams: &[StreamLoad],
     ) -> Option<(StreamUid, usize)> {
         self.moved_at.retain(|_, at| now.since(*at) < REST);
-        let sums = sums(shards, streams.iter().copied());
+        let sums = sums(shards, streams.iter().copied(), StreamLoad::load);
         let (busiest, most) = sums.iter().enumerate().max_by_key(|(_, sum)| **sum)?;
         let (idlest, least) = sums.iter().enumerate().min_by_key(|(_, sum)| **sum)?;
         let gap = most - least;
@@ -80,9 +89,8 @@ impl Balancer {
         // Of a stream with half of the gap both have the same afterwards; one with the whole gap would only change their places.
         // One with at most three quarters of it leaves at most half of it.
         let candidates = streams.iter().filter(|stream| {
-            let is_known = stream.rates.is_some_and(|(_, units)| units > 0);
             stream.shard == busiest
-                && is_known
+                && stream.is_sending()
                 && stream.load() <= gap / 4 * 3
                 && !self.moved_at.contains_key(&stream.uid)
         });
@@ -96,11 +104,15 @@ impl Balancer {
     }
 }
 
-fn sums(shards: usize, streams: impl Iterator<Item = StreamLoad>) -> Vec<u64> {
+fn sums(
+    shards: usize,
+    streams: impl Iterator<Item = StreamLoad>,
+    load: impl Fn(&StreamLoad) -> u64,
+) -> Vec<u64> {
     let mut sums = vec![0_u64; shards];
     for stream in streams {
         if let Some(sum) = sums.get_mut(stream.shard) {
-            *sum = sum.saturating_add(stream.load());
+            *sum = sum.saturating_add(load(&stream));
         }
     }
     sums
@@ -133,6 +145,13 @@ mod tests {
             streams.push(StreamLoad { uid: StreamUid(uid), shard, rates: None });
         }
         assert!((0..4).all(|shard| streams.iter().filter(|stream| stream.shard == shard).count() == 25));
+        // So do those whose cameras are down: they come back, and all at once when it was the network.
+        streams.clear();
+        for uid in 0..100 {
+            let shard = place(4, streams.iter().copied());
+            streams.push(StreamLoad { uid: StreamUid(uid), shard, rates: Some((0, 0)) });
+        }
+        assert!((0..4).all(|shard| streams.iter().filter(|stream| stream.shard == shard).count() == 25));
     }
 
     #[test]
@@ -141,7 +160,7 @@ mod tests {
             (0..40).map(|uid| stream(uid, usize::from(uid >= 32), 1 + uid % 8)).collect();
         let mut balancer = Balancer::default();
         let spread = |streams: &[StreamLoad]| {
-            let sums = sums(2, streams.iter().copied());
+            let sums = sums(2, streams.iter().copied(), StreamLoad::load);
             sums[0].abs_diff(sums[1])
         };
         let (mut moves, mut now) = (0, 0);
@@ -154,7 +173,7 @@ mod tests {
             moves += 1;
             assert!(spread(&streams) < before && moves < 40);
         }
-        let most = sums(2, streams.iter().copied()).into_iter().max().unwrap();
+        let most = sums(2, streams.iter().copied(), StreamLoad::load).into_iter().max().unwrap();
         let allowed = GAP_MIN.max(most / 100 * GAP_PERCENT);
         assert!(moves > 0 && spread(&streams) <= allowed, "{moves} moves");
         for later in 1..100 {

@@ -112,6 +112,20 @@ pub enum Completion {
     Woken,
 }
 
+impl Completion {
+    /// Whether it is about this connection.
+    fn is_of(&self, connection: Token) -> bool {
+        match self {
+            Self::Connected(token)
+            | Self::ConnectFailed(token, _)
+            | Self::Received(token, _)
+            | Self::Closed(token, _)
+            | Self::HandedOut(token, _) => *token == connection,
+            Self::Woken => false,
+        }
+    }
+}
+
 /// A connection that no back end has: on its way to another thread's.
 #[derive(Debug)]
 pub struct Handover {

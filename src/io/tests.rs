@@ -51,6 +51,11 @@ on_both![
     a_waiter_of_another_thread_is_woken,
     a_connection_goes_to_another_back_end_without_losing_a_byte,
     a_connection_that_is_not_up_is_not_handed_out,
+    what_is_sent_until_a_handover_is_told_of_goes_along,
+    a_connection_closed_on_its_way_out_is_silent,
+    a_peer_that_does_not_read_holds_no_handover,
+    an_end_of_the_peer_on_the_way_out_is_told_here_or_there,
+    closing_what_failed_at_once_is_silent,
     sizes_are_checked,
 ];
 
@@ -360,9 +365,8 @@ fn a_connection_goes_to_another_back_end_without_losing_a_byte(kind: BackendKind
             here.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         }
         here.io.hand_out(token).unwrap();
-        here.io.send(token, b"late").unwrap_or_else(|error| assert_eq!(error, SendError::NotOpen));
-        let late: &[u8] = if kind == BackendKind::Uring { b"late" } else { b"" };
-        sent.extend([&request, late].concat());
+        here.io.send(token, b"late").unwrap();
+        sent.extend([&request[..], b"late"].concat());
         let handover = loop {
             match here.io.next_completion() {
                 Some(Completion::HandedOut(from, handover)) if from == token => break handover,
@@ -403,6 +407,132 @@ fn a_connection_that_is_not_up_is_not_handed_out(kind: BackendKind) {
     assert_eq!(net.io.hand_out(token), Err(SendError::NotOpen));
 }
 
+fn what_is_sent_until_a_handover_is_told_of_goes_along(kind: BackendKind) {
+    for is_paused in [true, false] {
+        let (mut here, token, mut peer) = connected(kind, Config::default());
+        let mut there = Net::new(kind, Config::default());
+        if is_paused {
+            here.io.pause(token);
+        }
+        // With a pause there is nothing to wait for after this.
+        here.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        while here.io.next_completion().is_some() {}
+        here.io.hand_out(token).unwrap();
+        let mut sent = 0;
+        let handover = loop {
+            here.io.send(token, b"x").unwrap();
+            sent += 1;
+            match here.io.next_completion() {
+                Some(Completion::HandedOut(_, handover)) => break handover,
+                Some(other) => panic!("{other:?}"),
+                None => here.wait(),
+            }
+        };
+        assert_eq!(here.io.send(token, b"x"), Err(SendError::NotOpen));
+        let token = there.io.take_over(handover).unwrap();
+        there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        there.io.close(token);
+        while there.io.inspect().free_slots < there.sockets() {
+            there.turn();
+        }
+        let mut all = String::new();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "x".repeat(sent));
+    }
+}
+
+fn a_connection_closed_on_its_way_out_is_silent(kind: BackendKind) {
+    for is_paused in [true, false] {
+        let (mut net, token, mut peer) = connected(kind, Config::default());
+        if is_paused {
+            net.io.pause(token);
+        }
+        net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        while net.io.next_completion().is_some() {}
+        net.io.hand_out(token).unwrap();
+        net.io.send(token, b"TEARDOWN").unwrap();
+        net.io.close(token);
+        while net.io.inspect().free_slots < net.sockets() {
+            assert!(net.turn().is_empty(), "a closed token is heard of");
+        }
+        net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        assert!(net.io.next_completion().is_none(), "a closed token is heard of");
+        let mut rest = String::new();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "TEARDOWN");
+    }
+}
+
+fn a_peer_that_does_not_read_holds_no_handover(kind: BackendKind) {
+    let (mut here, token, mut peer) = connected(kind, Config::default());
+    let mut there = Net::new(kind, Config::default());
+    let chunk = pattern(5, OUTBOX_LEN_MAX / 2);
+    let mut taken = 0;
+    while here.io.send(token, &chunk).is_ok() {
+        taken += chunk.len();
+        here.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        while here.io.next_completion().is_some() {}
+    }
+    here.io.hand_out(token).unwrap();
+    let told = here.until(|c| matches!(c, Completion::HandedOut(..)));
+    let Completion::HandedOut(_, handover) = told else { unreachable!() };
+    there.io.take_over(handover).unwrap();
+    let reader = thread::spawn(move || {
+        let mut all = vec![0; taken];
+        peer.read_exact(&mut all).unwrap();
+        all
+    });
+    while there.io.inspect().unsent_len > 0 {
+        there.turn();
+    }
+    assert!(reader.join().unwrap().chunks(chunk.len()).all(|c| c == chunk));
+}
+
+fn an_end_of_the_peer_on_the_way_out_is_told_here_or_there(kind: BackendKind) {
+    for is_first in [true, false] {
+        let (mut here, token, mut peer) = connected(kind, Config { buffer_len: 4096, ..Config::default() });
+        let mut there = Net::new(kind, Config::default());
+        peer.write_all(&pattern(2, 20_000)).unwrap();
+        if is_first {
+            here.io.hand_out(token).unwrap();
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        if !is_first {
+            here.io.hand_out(token).unwrap();
+        }
+        let (mut received, mut handed_out, mut is_over) = (Vec::new(), None, false);
+        while !is_over {
+            let told = if handed_out.is_some() { there.turn() } else { here.turn() };
+            for completion in told {
+                match completion {
+                    Completion::Received(_, bytes) => received.extend_from_slice(&bytes),
+                    Completion::HandedOut(_, handover) => {
+                        handed_out = Some(there.io.take_over(handover).unwrap());
+                    }
+                    Completion::Closed(of, CloseReason::Ended) => {
+                        is_over = of == handed_out.unwrap_or(token);
+                    }
+                    other @ (Completion::Connected(_)
+                    | Completion::ConnectFailed(..)
+                    | Completion::Closed(..)
+                    | Completion::Woken) => panic!("{other:?}"),
+                }
+            }
+        }
+        assert!(received == pattern(2, 20_000), "{} bytes", received.len());
+    }
+}
+
+fn closing_what_failed_at_once_is_silent(kind: BackendKind) {
+    let mut net = Net::new(kind, Config::default());
+    let token = net.io.connect("255.255.255.255:554".parse().unwrap()).unwrap();
+    net.io.close(token);
+    net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    assert!(net.io.next_completion().is_none(), "a closed token is heard of");
+}
+
 fn sizes_are_checked(kind: BackendKind) {
     for bad in [
         Config { buffers: 3, ..Config::default() },
@@ -432,6 +562,11 @@ struct Net {
 impl Net {
     fn new(kind: BackendKind, config: Config) -> Self {
         Self { io: Backend::new(kind, config).unwrap() }
+    }
+
+    /// Places for connections.
+    fn sockets(&self) -> usize {
+        Config::default().sockets_max as usize
     }
 
     /// Waits for something to happen. Fails when nothing does.

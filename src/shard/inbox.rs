@@ -98,6 +98,18 @@ impl Inbox {
         *self = Self { share: self.share, turn: self.turn, ..Self::default() };
     }
 
+    /// As if the stream had had its share of `turn`.
+    #[cfg(test)]
+    pub(super) const fn use_up_share(&mut self, turn: u64) {
+        (self.turn, self.share) = (turn, 0);
+    }
+
+    /// Whether the connection has ended behind what waits.
+    #[cfg(test)]
+    pub(super) const fn has_end(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Bytes that may still be worked on in this turn.
     #[cfg(test)]
     pub(super) const fn share(&self) -> usize {
@@ -105,7 +117,6 @@ impl Inbox {
     }
 
     /// Whether the connection was told to stop receiving.
-    #[cfg(test)]
     pub(super) const fn is_paused(&self) -> bool {
         self.is_paused
     }

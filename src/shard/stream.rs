@@ -14,7 +14,7 @@ use super::inbox::{HoldBack, Inbox};
 use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
-use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, Token};
+use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, SendError, Token};
 use crate::publish::{Bells, Joined, Publisher, ReaderRing, RingId, StreamState, Successor};
 use crate::time::{Mono, Now};
 
@@ -356,7 +356,10 @@ impl Stream {
             let refused = match self.camera.poll_output() {
                 None => return,
                 Some(Output::Send(bytes)) => match (self.connection, &mut self.departure) {
-                    (Some(token), _) => around.io.send(token, bytes).err(),
+                    // A connection that is no longer open has ended, and that is told behind what it has brought.
+                    (Some(token), _) => {
+                        around.io.send(token, bytes).err().filter(|refused| *refused != SendError::NotOpen)
+                    }
                     (None, Departure::InHand(handover)) => handover.send(bytes).err(),
                     (None, Departure::None | Departure::Begun) => None,
                 },

@@ -64,6 +64,8 @@ pub(in crate::io) struct Epoll {
     unsent: Vec<u32>,
     /// What became known without the kernel's events.
     known: VecDeque<Completion>,
+    /// Connections to hand out.
+    leaving: VecDeque<Token>,
     wake_source: WakeSource,
     waker: Waker,
     counters: Counters,
@@ -96,6 +98,7 @@ impl Epoll {
             line: VecDeque::new(),
             unsent: Vec::new(),
             known: VecDeque::new(),
+            leaving: VecDeque::new(),
             wake_source,
             waker,
             counters: Counters::default(),
@@ -165,7 +168,8 @@ impl Epoll {
     }
 
     pub(super) fn send(&mut self, token: Token, bytes: &[u8]) -> Result<(), SendError> {
-        let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
+        let can_send = |slot: &&mut Slot| matches!(slot.state, State::Open | State::Leaving);
+        let slot = self.slot_mut(token).filter(can_send).ok_or(SendError::NotOpen)?;
         let is_first = slot.outbox.len() == 0;
         slot.outbox.push(bytes)?;
         if is_first {
@@ -175,8 +179,11 @@ impl Epoll {
     }
 
     pub(super) fn close(&mut self, token: Token) {
-        let Some(slot) = self.slot_mut(token) else { return };
-        if slot.state == State::Open {
+        let Some(slot) = self.slot_mut(token) else {
+            // Its end may be known and not told yet: nobody wants to hear of it.
+            return self.known.retain(|known| !known.is_of(token));
+        };
+        if slot.state != State::Connecting {
             // A TEARDOWN normally gets out. That the peer no longer takes it is no news.
             let _ = self.send_outbox(token);
         }
@@ -185,14 +192,27 @@ impl Epoll {
 
     pub(super) fn hand_out(&mut self, token: Token) -> Result<(), SendError> {
         let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
-        let outbox = slot.outbox.take();
-        let socket = slot.socket.take().ok_or(SendError::NotOpen)?;
-        self.counters.enters += 1;
-        // It is watched, or was never open.
-        let _ = epoll::delete(&self.epoll, &socket);
-        self.release(token);
-        self.known.push_back(Completion::HandedOut(token, Handover { socket, outbox }));
+        slot.state = State::Leaving;
+        self.leaving.push_back(token);
         Ok(())
+    }
+
+    /// Until it is told of, the connection takes what is to be sent: whoever asked for it does not know yet.
+    fn next_handed_out(&mut self) -> Option<Completion> {
+        while let Some(token) = self.leaving.pop_front() {
+            // Or it was closed meanwhile.
+            if let Some(slot) = self.slot_mut(token)
+                && let Some(socket) = slot.socket.take()
+            {
+                let outbox = slot.outbox.take();
+                self.counters.enters += 1;
+                // It is watched, or was never open.
+                let _ = epoll::delete(&self.epoll, &socket);
+                self.release(token);
+                return Some(Completion::HandedOut(token, Handover { socket, outbox }));
+            }
+        }
+        None
     }
 
     pub(super) fn pause(&mut self, token: Token) {
@@ -214,7 +234,9 @@ impl Epoll {
         self.this_turn = 0;
         self.send_unsent();
         // With no free buffer the shard has work, and says itself how long it may sleep.
-        let has_work = !self.known.is_empty() || !self.line.is_empty() && self.pool.free() > 0;
+        let can_receive = !self.line.is_empty() && self.pool.free() > 0;
+        let is_any_untold = self.next_event < self.events.len();
+        let has_work = !self.known.is_empty() || !self.leaving.is_empty() || can_receive || is_any_untold;
         let timeout = if has_work { Some(Duration::ZERO) } else { timeout };
         self.counters.sleeps += u64::from(timeout != Some(Duration::ZERO));
         let held = timeout.map_or(hold, |timeout| timeout.min(hold));
@@ -245,6 +267,9 @@ impl Epoll {
 
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
         if let Some(completion) = self.known.pop_front() {
+            return Some(completion);
+        }
+        if let Some(completion) = self.next_handed_out() {
             return Some(completion);
         }
         while let Some(event) = self.events.get(self.next_event).copied() {
@@ -433,7 +458,10 @@ impl Epoll {
     #[cfg(test)]
     pub(super) fn inspect(&self) -> super::tests::Inside {
         super::tests::Inside {
-            is_idle: self.known.is_empty() && self.next_event == self.events.len() && self.line.is_empty(),
+            is_idle: self.known.is_empty()
+                && self.leaving.is_empty()
+                && self.next_event == self.events.len()
+                && self.line.is_empty(),
             free_slots: self.free.len(),
             free_buffers: self.pool.free(),
             unsent_len: self.slots.iter().map(|slot| slot.outbox.len()).sum(),

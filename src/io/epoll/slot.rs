@@ -13,6 +13,8 @@ pub(super) enum State {
     Connecting,
     /// Up.
     Open,
+    /// To be handed out.
+    Leaving,
 }
 
 /// A place for a connection.

@@ -3,7 +3,7 @@
 //! ```text
 //!  Free ──connect──▶ Connecting ──▶ Open ──close / peer──▶ Closing ──last completion──▶ Free, generation + 1
 //!                         └──────────────────close──────────▲
-//!                                Open ──hand_out──▶ Leaving ──last completion──▶ handed out, Free, generation + 1
+//!                                Open ──hand_out──▶ Leaving ──told of──▶ Free, generation + 1
 //! ```
 //! Each connection has a multishot receive that takes buffers from the pool, and at most one send in flight. A
 //! receive that finds the pool empty ends without losing a byte; its slot waits in line and is armed again once a
@@ -64,8 +64,8 @@ pub(in crate::io) struct Uring {
     line: VecDeque<u32>,
     /// Slots with something to send and no send in flight.
     unsent: Vec<u32>,
-    /// What became known without a completion of its own.
-    known: VecDeque<Completion>,
+    /// Connections to hand out for which the kernel has finished.
+    leaving: VecDeque<Token>,
     /// Watched by the ring.
     wake_source: WakeSource,
     waker: Waker,
@@ -91,7 +91,7 @@ impl Uring {
             free: (0..sockets_max).collect(),
             line: VecDeque::new(),
             unsent: Vec::new(),
-            known: VecDeque::new(),
+            leaving: VecDeque::new(),
             wake_source,
             waker,
             counters: Counters::default(),
@@ -162,9 +162,9 @@ impl Uring {
     pub(super) fn hand_out(&mut self, token: Token) -> Result<(), SendError> {
         let slot = self.slot_mut(token).filter(|slot| slot.state == State::Open).ok_or(SendError::NotOpen)?;
         slot.state = State::Leaving;
-        if slot.receiving {
-            // Also when a pause has asked for it: the second one finds nothing.
-            self.start_cancel_receive(token);
+        if slot.receiving || slot.sending {
+            // Also a send, which may wait for a peer that does not read: it has taken nothing then.
+            self.start_cancel_all(token);
         }
         self.free_if_done(token);
         Ok(())
@@ -196,7 +196,7 @@ impl Uring {
         self.counters.turns += 1;
         self.this_turn = 0;
         self.send_unsent();
-        let may_sleep = self.arm_line() && self.known.is_empty();
+        let may_sleep = self.arm_line() && self.leaving.is_empty();
         let timeout = if may_sleep { timeout } else { Some(Duration::ZERO) };
         self.counters.sleeps += u64::from(timeout != Some(Duration::ZERO));
         // More than one, or the minimum wait has no effect; fewer than the pool has, or it could not be reached.
@@ -205,12 +205,29 @@ impl Uring {
     }
 
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
-        if let Some(completion) = self.known.pop_front() {
-            return Some(completion);
-        }
-        while let Some(completion) = self.reap() {
-            if let Some(completion) = self.dispatch(&completion) {
+        loop {
+            // Behind what its last operation brought, and in the same pass.
+            if let Some(completion) = self.next_handed_out() {
                 return Some(completion);
+            }
+            let entry = self.reap()?;
+            if let Some(completion) = self.dispatch(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    /// Until it is told of, the connection takes what is to be sent: whoever asked for it does not know yet.
+    fn next_handed_out(&mut self) -> Option<Completion> {
+        while let Some(token) = self.leaving.pop_front() {
+            // Or it was closed meanwhile.
+            if let Some(slot) = self.slot_mut(token)
+                && let Some(socket) = slot.socket.take()
+            {
+                let outbox = slot.outbox.take();
+                slot.free();
+                self.free.push_back(token.index);
+                return Some(Completion::HandedOut(token, Handover { socket, outbox }));
             }
         }
         None
@@ -220,7 +237,7 @@ impl Uring {
     #[cfg(test)]
     pub(super) fn inspect(&mut self) -> super::tests::Inside {
         super::tests::Inside {
-            is_idle: self.ring.pending() == 0 && self.line.is_empty() && self.known.is_empty(),
+            is_idle: self.ring.pending() == 0 && self.line.is_empty() && self.leaving.is_empty(),
             free_slots: self.free.len(),
             free_buffers: usize::from(self.pool.free()),
             unsent_len: self.slots.iter().map(|slot| slot.outbox.len()).sum(),
@@ -348,6 +365,8 @@ impl Uring {
                 None
             }
             Err(_) if slot.state == State::Closing => None,
+            // For the way out; what it would have sent goes along.
+            Err(Errno::CANCELED | Errno::INTR) if slot.state == State::Leaving => None,
             Err(errno) => Some(self.on_ended(token, CloseReason::from_errno(errno))),
         }
     }
@@ -369,19 +388,15 @@ impl Uring {
 
     fn free_if_done(&mut self, token: Token) {
         let Some(slot) = self.slots.get_mut(token.index as usize) else { return };
-        let is_leaving = slot.state == State::Leaving;
-        if (!is_leaving && slot.state != State::Closing)
-            || slot.operations > 0
-            || slot.generation != token.generation
-        {
+        if slot.operations > 0 || slot.generation != token.generation {
             return;
         }
-        if is_leaving && let Some(socket) = slot.socket.take() {
-            let handover = Handover { socket, outbox: slot.outbox.take() };
-            self.known.push_back(Completion::HandedOut(token, handover));
+        if slot.state == State::Leaving {
+            self.leaving.push_back(token);
+        } else if slot.state == State::Closing {
+            slot.free();
+            self.free.push_back(token.index);
         }
-        slot.free();
-        self.free.push_back(token.index);
     }
 
     /// The slot of a token that is alive.

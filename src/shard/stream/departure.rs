@@ -136,7 +136,13 @@ impl Stream {
 
     fn take_over(&mut self, handover: Handover, around: &mut Surroundings<'_>) {
         match around.io.take_over(handover) {
-            Ok(token) => self.connection = Some(token),
+            Ok(token) => {
+                self.connection = Some(token);
+                // It comes back to where it was told to stop.
+                if self.inbox.is_paused() {
+                    around.io.pause(token);
+                }
+            }
             Err(error) => {
                 let how = PeerClose::Broken(error.to_string());
                 self.call(around, |camera, publisher, now| camera.on_closed(now, how, publisher));

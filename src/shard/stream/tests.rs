@@ -109,6 +109,68 @@ fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_someth
 }
 
 #[test]
+fn what_the_camera_is_told_on_the_way_out_goes_along() {
+    for kind in [BackendKind::Uring, BackendKind::Epoll] {
+        let (mut world, mut stream, mut camera) = connected(kind);
+        stream.depart(&mut world.around());
+        stream.on_connected(stream.connection().unwrap(), &mut world.around());
+        assert!(stream.connection().is_some(), "nothing was refused");
+        world.pump(&mut stream);
+        assert!(stream.is_ready_to_depart());
+        let (mut there, _) = started_on(kind);
+        let (mut stream, handover) = Stream::arrived(stream.into_moving());
+        stream.settle(handover, &mut there.around());
+        there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+        camera.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut request = [0; 8];
+        std::io::Read::read_exact(&mut camera, &mut request).unwrap();
+        assert_eq!(&request, b"OPTIONS ");
+    }
+}
+
+#[test]
+fn what_a_connection_has_brought_is_not_lost_when_the_camera_is_told_something_after_its_end() {
+    for kind in [BackendKind::Uring, BackendKind::Epoll] {
+        let (mut world, mut stream, mut camera) = connected(kind);
+        let token = stream.connection().unwrap();
+        std::io::Write::write_all(&mut camera, b"some bytes").unwrap();
+        drop(camera);
+        // It has had its share of this turn, so what comes waits for the next.
+        stream.inbox.use_up_share(1);
+        while !stream.inbox.has_end() {
+            world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+            world.deliver(&mut stream, token, 1);
+        }
+        assert_eq!(world.io.send(token, b"x"), Err(SendError::NotOpen));
+        stream.on_connected(token, &mut world.around());
+        assert!(stream.inbox.is_waiting(), "the request was not sent, and that is all");
+        stream.go_on(&mut Surroundings { turn: 2, ..world.around() });
+        assert!(stream.connection().is_none() && !stream.inbox.is_waiting());
+        assert_ne!(world.reason(), Reason::None);
+    }
+}
+
+#[test]
+fn a_connection_that_comes_back_receives_no_more_than_before() {
+    let (mut world, mut stream) = started();
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let token = world.io.adopt(ours.into()).unwrap();
+    stream.connection = Some(token);
+    stream.inbox.use_up_share(1);
+    while !stream.inbox.is_paused() {
+        std::io::Write::write_all(&mut theirs, b"x").unwrap();
+        world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+        world.deliver(&mut stream, token, 1);
+    }
+    stream.depart(&mut world.around());
+    world.pump(&mut stream);
+    stream.stay(&mut world.around());
+    std::io::Write::write_all(&mut theirs, b"x").unwrap();
+    world.io.wait(Some(Duration::from_millis(20)), Duration::ZERO).unwrap();
+    assert!(world.io.next_completion().is_none(), "nothing is received while so much waits");
+}
+
+#[test]
 fn completions_of_an_earlier_connection_are_nothing_to_it() {
     let (mut world, mut stream) = started();
     let before = stream.connection().unwrap();
@@ -256,9 +318,28 @@ impl World {
 
 /// A stream that is connecting; nothing answers, because nothing is submitted.
 fn started() -> (World, Stream) {
+    started_on(BackendKind::Uring)
+}
+
+/// A stream whose connection is up and does not know it yet, and the other end.
+fn connected(kind: BackendKind) -> (World, Stream, std::net::TcpStream) {
+    let (mut world, mut stream) = started_on(kind);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    stream.disconnect(&mut world.around());
+    stream.connection = Some(world.io.connect(listener.local_addr().unwrap()).unwrap());
+    loop {
+        world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+        let is_connected = |completion| matches!(completion, io::Completion::Connected(_));
+        if std::iter::from_fn(|| world.io.next_completion()).any(is_connected) {
+            return (world, stream, listener.accept().unwrap().0);
+        }
+    }
+}
+
+fn started_on(kind: BackendKind) -> (World, Stream) {
     let (producer, queue) = HeapRb::new(16).split();
     let events = EventSender::new(producer, io::wake_pair().unwrap().0);
-    let io = Backend::new(BackendKind::Uring, Config { sockets_max: 4, ..Config::default() }).unwrap();
+    let io = Backend::new(kind, Config { sockets_max: 4, ..Config::default() }).unwrap();
     let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() } };
     let (url, credentials) = CameraUrl::parse("rtsp://127.0.0.1:9/x").unwrap();
     let new = NewStream {
