@@ -149,7 +149,7 @@ struct vms_ring_segment_header {
     uint16_t minor; /* 0 */
     uint32_t kind; /* segment_kind */
     uint64_t size; /* bytes of the segment */
-    uint64_t epoch; /* random; of the stream's incarnation (kinds 1, 3) or of P's run (kinds 7, 8) */
+    uint64_t epoch; /* random; of the stream's incarnation (kinds 1, 3, 6) or of P's run (kinds 7, 8) */
     uint64_t features_required; /* an unknown bit: R MUST refuse */
     uint64_t features_optional; /* unknown bits are ignored */
     uint32_t header_len; /* offset of the first record, entry, tail or head (3, 6, 7, 8); in kind 1 R uses tracks_off */
@@ -318,7 +318,7 @@ VMS_RING_ASSERT(offsetof(struct vms_ring_release_head, tail) == 128, "release_he
 /* 8 bytes. */
 struct vms_ring_lease {
     uint32_t slot; /* slot of the pool */
-    uint32_t generation; /* number of the frame: from 1, +1 a published frame of P, whatever its pool */
+    uint32_t generation; /* number of the frame: from 1, +1 a published frame of P, whatever its pool; behind 2³²−1 comes 1 */
 };
 VMS_RING_ASSERT(sizeof(struct vms_ring_lease) == 8, "lease");
 VMS_RING_ASSERT(offsetof(struct vms_ring_lease, slot) == 0, "lease.slot");

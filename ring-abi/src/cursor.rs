@@ -80,6 +80,16 @@ pub(crate) fn observe_end(word: &impl Load<u32>) -> u32 {
     word.load(Ordering::Acquire)
 }
 
+/// Producer, after [`publish_end`] or what else has changed: says that something did. The bell is rung after.
+pub(crate) fn publish_change(changes: &impl Add<u32>) {
+    changes.fetch_add(1, Ordering::Release);
+}
+
+/// Reader: how many changes there were. What is looked at then is as new as the newest of them.
+pub(crate) fn observe_changes(changes: &impl Load<u32>) -> u32 {
+    changes.load(Ordering::Acquire)
+}
+
 /// Reader: gives the records below `head` back; its loads of them are over.
 pub(crate) fn publish_head(word: &impl Store<u64>, head: u64) {
     word.store(head, Ordering::Release);

@@ -59,7 +59,8 @@ fn what_does_not_exist_is_seen() {
 /// What stands in backquotes and is a path from the root, with or without `::test`.
 fn named(page: &str) -> impl Iterator<Item = &str> {
     let quoted = page.split('`').skip(1).step_by(2);
-    quoted.filter(|text| text.starts_with("ring-abi/") || text.starts_with("tests/")).filter(|text| {
+    let is_path = |text: &&str| ["ring-abi/", "src/", "tests/"].iter().any(|folder| text.starts_with(folder));
+    quoted.filter(is_path).filter(|text| {
         // The page's own words about itself.
         *text != "tests/proofs.rs"
     })

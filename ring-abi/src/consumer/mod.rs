@@ -23,7 +23,7 @@ pub use stream::{Configuration, StreamStatus};
 
 pub use crate::client::RequestError;
 use crate::client::{Client, monotonic};
-use crate::cursor::{self, AtomicU32, Load, Ordering};
+use crate::cursor::{self, AtomicU32};
 use crate::handshake::{self, Hello, Message, STREAM_ID_LEN_MAX, Text, Welcome};
 use crate::join::{From, Join};
 use crate::layout::{Descriptor, EndReason, FEATURE_NOTIFY_FD, HeaderError, RingState, SegmentKind};
@@ -395,7 +395,7 @@ impl Reader {
 
     /// After a change of some state every ring's end is looked at once more.
     fn note_changes(&mut self) {
-        let now = self.state_gen.load(Ordering::Acquire);
+        let now = cursor::observe_changes(&self.state_gen);
         if self.seen_gen.replace(now) != Some(now) {
             self.streams.look_at_all();
         }

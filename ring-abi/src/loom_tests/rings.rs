@@ -1,4 +1,5 @@
-//! A descriptor ring: a record stays until it is given back; an end is seen with all that came before it (SPEC.md §6, §7).
+//! A descriptor ring: a record stays until it is given back; an end is seen with all that came before it, and when the session says
+//! that something has changed (SPEC.md §6 to §8).
 
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
@@ -18,6 +19,9 @@ enum Broken {
     StateStoredRelaxed,
     StateLoadedRelaxed,
     TailLoadedBeforeState,
+    ChangeBeforeEnd,
+    ChangeAddedRelaxed,
+    ChangesLoadedRelaxed,
 }
 use Broken::*;
 
@@ -28,12 +32,15 @@ struct Ring {
     head: AtomicU64,
     state: AtomicU32,
     final_seq: AtomicU64,
+    /// `state_gen` of the session.
+    changes: AtomicU32,
 }
 
 fn ring() -> Arc<Ring> {
     let word = || AtomicU64::new(0);
     let (record, tail, head, final_seq) = (word(), word(), word(), word());
-    Arc::new(Ring { record, tail, head, state: AtomicU32::new(0), final_seq })
+    let (state, changes) = (AtomicU32::new(0), AtomicU32::new(0));
+    Arc::new(Ring { record, tail, head, state, final_seq, changes })
 }
 
 /// Two records through a ring of one: the second is written only when the reader gave the first back.
@@ -130,6 +137,37 @@ fn record_and_end(broken: Broken) {
     });
 }
 
+/// A ring's end, which moves no tail: a reader looks for it once for each change that it sees, and not again.
+fn end_and_change(broken: Broken) {
+    loom::model(move || {
+        let ring = ring();
+        let theirs = Arc::clone(&ring);
+        let producer = thread::spawn(move || {
+            if broken == ChangeBeforeEnd {
+                cursor::publish_change(&theirs.changes);
+            }
+            cursor::publish_end(&theirs.state, 2);
+            match broken {
+                ChangeBeforeEnd => {}
+                ChangeAddedRelaxed => drop(theirs.changes.fetch_add(1, Ordering::Relaxed)),
+                _ => cursor::publish_change(&theirs.changes),
+            }
+        });
+        let changes = match broken {
+            ChangesLoadedRelaxed => ring.changes.load(Ordering::Relaxed),
+            _ => cursor::observe_changes(&ring.changes),
+        };
+        if changes == 1 {
+            assert_eq!(
+                cursor::observe_end(&ring.state),
+                2,
+                "an end is said, and not seen when it is looked for"
+            );
+        }
+        producer.join().unwrap();
+    });
+}
+
 #[test]
 fn a_record_stays_until_it_is_given_back() {
     two_records(Nothing);
@@ -143,6 +181,11 @@ fn a_record_is_written_over_only_behind_the_copy() {
 #[test]
 fn an_end_is_seen_with_all_that_came_before() {
     record_and_end(Nothing);
+}
+
+#[test]
+fn an_end_is_found_when_a_change_is_seen() {
+    end_and_change(Nothing);
 }
 
 /// 1. P: record = 1; tail = 1.
@@ -215,4 +258,30 @@ fn mutant_the_state_is_loaded_relaxed() {
 #[should_panic(expected = "a ring ended with a record that the reader did not see")]
 fn mutant_the_tail_is_loaded_before_the_state() {
     record_and_end(TailLoadedBeforeState);
+}
+
+/// 1. P: changes = 1, and is interrupted.
+/// 2. R: changes 1; state open. It looks no more.
+/// 3. P: state = closed.
+#[test]
+#[should_panic(expected = "an end is said, and not seen")]
+fn mutant_the_change_is_said_before_the_end() {
+    end_and_change(ChangeBeforeEnd);
+}
+
+/// 1. P: state = closed; changes = 1, relaxed: it becomes visible first.
+/// 2. R: changes 1; state open. It looks no more.
+#[test]
+#[should_panic(expected = "an end is said, and not seen")]
+fn mutant_the_change_is_added_relaxed() {
+    end_and_change(ChangeAddedRelaxed);
+}
+
+/// 1. R: loads the state ahead of the changes that nothing orders it behind: open.
+/// 2. P: state = closed; changes = 1 (release).
+/// 3. R: changes 1. It looks no more.
+#[test]
+#[should_panic(expected = "an end is said, and not seen")]
+fn mutant_the_changes_are_loaded_relaxed() {
+    end_and_change(ChangesLoadedRelaxed);
 }

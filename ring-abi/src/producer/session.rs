@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::notify::Notify;
-use crate::cursor::{self, Add, AtomicU32, AtomicU64, Ordering, Store};
+use crate::cursor::{self, AtomicU32, AtomicU64, Ordering, Store};
 use crate::layout::{
     CURSOR_HEAD_LEN, FEATURE_NOTIFY_FD, PAGE, SESSION_HEAD_LEN, SESSION_SLOTS_MAX, SegmentHeader, SegmentKind,
 };
@@ -143,7 +143,7 @@ impl Session {
 
     /// Announces that a state, configuration or timeline changed. The bell is rung after.
     pub(crate) fn note_change(&self) {
-        self.state_gen.fetch_add(1, Ordering::Release);
+        cursor::publish_change(&self.state_gen);
     }
 
     /// The reader's `heads[slot]`: a claim.

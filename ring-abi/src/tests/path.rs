@@ -212,6 +212,43 @@ fn lag_moves_by_class_and_shows_as_loss() {
     assert!((150..180).contains(&first), "as old as is safe: {first}");
 }
 
+/// Nothing is overwritten here: who jumps does so because of the time alone.
+#[test]
+fn a_live_reader_jumps_when_it_is_too_late_and_nobody_else_does() {
+    let mut rig = rig_of_twenty();
+    let join = |class, lag_max_ms: u64| Join {
+        ring_slots: 8,
+        lag_max_ns: lag_max_ms * 1_000_000,
+        ..Join::new(class, From::Live)
+    };
+    // When the rings have room again, 29 is the next, which came 440 ms before 40.
+    let mut late = rig.attach(0, &join(Class::Live, 439));
+    let mut in_time = rig.attach(1, &join(Class::Live, 440));
+    let mut patient = rig.attach(2, &join(Class::Archive, 0));
+    for n in 0..20 {
+        rig.commit(1000, if n % 5 == 0 { KEY } else { NONE });
+    }
+    let drain = |rig: &mut Rig, tap: &mut super::Tap| {
+        let mut all = Vec::new();
+        loop {
+            let seqs = tap.seqs();
+            if seqs.is_empty() {
+                return all;
+            }
+            all.extend(seqs);
+            rig.producer.feed(u64::MAX);
+        }
+    };
+    assert_eq!(drain(&mut rig, &mut late), [(21..=28).collect(), vec![36, 37, 38, 39, 40]].concat());
+    assert_eq!(late.attachment.counts().lost, 7);
+    for tap in [&mut in_time, &mut patient] {
+        assert_eq!(drain(&mut rig, tap), (21..=40).collect::<Vec<_>>());
+    }
+    // What was there before it came is not late.
+    let mut behind = rig.attach(3, &Join { from: From::Oldest, ..join(Class::Live, 0) });
+    assert_eq!(drain(&mut rig, &mut behind), (1..=40).collect::<Vec<_>>());
+}
+
 #[test]
 fn units_are_refused_by_size_and_the_stream_goes_on() {
     let mut rig = Rig::new(64 * 1024, 4096);

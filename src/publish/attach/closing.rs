@@ -8,6 +8,8 @@
 //! ```text
 //!  attach thread: shutdown ──▶ queue ──▶ vms-attach-close: receives what is unread, forbids lingering, closes
 //! ```
+//! A unix socket that we are given may hold others' descriptors, and so on: what is unread there is received first, too. What no
+//! system call can hasten remains, a file of a file system that does not answer.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,13 +17,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use ring_abi::handshake::MESSAGE_LEN_MAX;
 use ring_abi::socket;
-use rustix::net::sockopt::set_socket_linger;
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::sockopt::{set_socket_linger, socket_domain};
+use rustix::net::{AddressFamily, Shutdown, accept, shutdown};
 
 /// What may wait to be closed. Then the attach thread waits, too: a flood is not taken faster than it is closed.
 const WAITING_MAX: usize = 256;
 /// Empty packets that a connection's buffer cannot hold, unless its sender may enlarge it as it likes.
 const EMPTY_MAX: u32 = 1024;
+/// Sockets within each other that are emptied, from the inside. Each has up to a packet's descriptors open here meanwhile.
+const DEPTH_MAX: u32 = 16;
 
 /// The thread, from outside. It ends when this is dropped and it has closed what waited, and nobody waits for that.
 #[derive(Debug)]
@@ -69,14 +73,14 @@ impl Closer {
 fn close_all(queue: &Receiver<Closing>) {
     for closing in queue {
         match closing {
-            Closing::Connection(socket) => close_connection(&socket),
-            Closing::Received(fd) => close_received(fd),
+            Closing::Connection(socket) => empty(&socket, 0),
+            Closing::Received(fd) => close_received(fd, 0),
         }
     }
 }
 
-/// Takes what was not read; the socket itself is closed by its owner.
-fn close_connection(socket: impl AsFd) {
+/// Takes what was not read from a socket that was shut down, within `depth` others; the socket itself is closed by its owner.
+fn empty(socket: impl AsFd, depth: u32) {
     let mut buffer = [0u8; MESSAGE_LEN_MAX];
     let mut empty = 0;
     // It was shut down, so nothing is added, and its end looks as an empty packet does, behind which there may be more.
@@ -84,14 +88,24 @@ fn close_connection(socket: impl AsFd) {
         && let Ok(packet) = socket::receive_any(&socket, &mut buffer, false)
     {
         empty = if packet.len == 0 && packet.fds.is_empty() { empty + 1 } else { 0 };
-        packet.fds.into_iter().for_each(close_received);
+        packet.fds.into_iter().for_each(|fd| close_received(fd, depth));
     }
 }
 
-/// Closes a descriptor without waiting for what a socket has not sent.
-fn close_received(fd: OwnedFd) {
+/// Closes a descriptor, which came with `depth` others around it, without waiting for what a socket has not sent.
+fn close_received(fd: OwnedFd, depth: u32) {
     // Fails for what is no socket.
     let _ = set_socket_linger(&fd, None);
+    let is_unix = socket_domain(&fd).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    if is_unix && depth < DEPTH_MAX {
+        // It was connected to nobody, perhaps.
+        let _ = shutdown(&fd, Shutdown::Both);
+        empty(&fd, depth + 1);
+        // One that listens has connections which nobody accepted. As it was shut down this waits for none.
+        while let Ok(connection) = accept(&fd) {
+            close_received(connection, depth + 1);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +115,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::net::{
+        SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, socketpair,
+    };
     use rustix::time::{ClockId, clock_gettime};
 
     /// How long who closes the socket below last would wait.
@@ -109,8 +125,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_lingers_holds_nobody_wherever_it_stands() {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (ours, theirs) = pair(SocketType::SEQPACKET);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut deaf = Vec::new();
         let mut lingering = || {
@@ -126,11 +141,39 @@ mod tests {
             socket::send(&theirs, bytes, &[], false).unwrap();
             socket::send(&theirs, bytes, &[lingering().as_fd(), lingering().as_fd()], false).unwrap();
         }
+        for kind in [SocketType::SEQPACKET, SocketType::STREAM, SocketType::DGRAM] {
+            let within = (1..DEPTH_MAX).fold(lingering(), |fd, _| holding(fd, kind));
+            socket::send(&theirs, b"nested", &[within.as_fd()], false).unwrap();
+        }
+        socket::send(&theirs, b"listening", &[listening_to(lingering()).as_fd()], false).unwrap();
         shutdown(&ours, Shutdown::Both).unwrap();
-        close_connection(&ours);
+        empty(&ours, 0);
         drop(ours);
-        close_received(lingering());
+        close_received(lingering(), 0);
         let took = clock_gettime(ClockId::Monotonic).tv_sec - before;
         assert!(took < 20, "{took} s");
+    }
+    /// A socket with a message that nobody has read, and that brings `fd`.
+    fn holding(fd: OwnedFd, kind: SocketType) -> OwnedFd {
+        let (holder, sender) = pair(kind);
+        socket::send(&sender, b"unread", &[fd.as_fd()], false).unwrap();
+        holder
+    }
+
+    /// A socket with a connection that nobody has accepted, and that brings `fd`.
+    fn listening_to(fd: OwnedFd) -> OwnedFd {
+        let new = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let (listener, caller) = (new().unwrap(), new().unwrap());
+        let name = format!("vms-closing-{}", std::process::id());
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        bind(&listener, &address).unwrap();
+        listen(&listener, 1).unwrap();
+        connect(&caller, &address).unwrap();
+        socket::send(&caller, b"unread", &[fd.as_fd()], false).unwrap();
+        listener
+    }
+
+    fn pair(kind: SocketType) -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap()
     }
 }

@@ -238,7 +238,7 @@ class SegmentHeader(NamedTuple):
     size: int
     """bytes of the segment"""
     epoch: int
-    """random; of the stream's incarnation (kinds 1, 3) or of P's run (kinds 7, 8)"""
+    """random; of the stream's incarnation (kinds 1, 3, 6) or of P's run (kinds 7, 8)"""
     features_required: int
     """an unknown bit: R MUST refuse"""
     features_optional: int
@@ -467,7 +467,7 @@ class Lease(NamedTuple):
     slot: int
     """slot of the pool"""
     generation: int
-    """number of the frame: from 1, +1 a published frame of P, whatever its pool"""
+    """number of the frame: from 1, +1 a published frame of P, whatever its pool; behind 2³²−1 comes 1"""
 
 
 LEASE: Final = struct.Struct("<II")
