@@ -25,22 +25,16 @@ pub(crate) fn run(
     for url in urls {
         let socket = handshake::play(farm, &url).with_context(|| format!("cannot play {url}"))?;
         io.adopt(socket.into())?;
+        // Cameras that play must be read while the others are asked.
+        io.wait(Some(Duration::ZERO), Duration::ZERO)?;
+        drain(&mut io)?;
     }
     println!("ready");
     let mut pacing = Pacing::new(latency);
     let mut report_at = report::now();
     loop {
         let now = report::now();
-        while let Some(completion) = io.next_completion() {
-            match completion {
-                Completion::Received(_, bytes) => drop(bytes),
-                Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),
-                Completion::Connected(_)
-                | Completion::ConnectFailed(..)
-                | Completion::HandedOut(..)
-                | Completion::Woken => {}
-            }
-        }
+        drain(&mut io)?;
         if now >= report_at {
             report_at = now + report::INTERVAL;
             let done = io.counters();
@@ -52,4 +46,19 @@ pub(crate) fn run(
         }
         io.wait(Some(report_at.since(report::now())), pacing.hold(now, false))?;
     }
+}
+
+/// Takes what was received, and gives the buffers back.
+fn drain(io: &mut Backend) -> anyhow::Result<()> {
+    while let Some(completion) = io.next_completion() {
+        match completion {
+            Completion::Received(_, bytes) => drop(bytes),
+            Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),
+            Completion::Connected(_)
+            | Completion::ConnectFailed(..)
+            | Completion::HandedOut(..)
+            | Completion::Woken => {}
+        }
+    }
+    Ok(())
 }
