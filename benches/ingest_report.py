@@ -28,12 +28,12 @@ def load_tables(load: dict) -> str:
 
 
 def is_void(found: list) -> bool:
-    """Whether it did not get what it was to be measured with: a camera could not send, or the simulator was late."""
-    return any(window["farm_dropped"] + window["farm_held_up"] for window in found)
+    """Whether it did not get in some round what it was to be measured with."""
+    return not all(window["is_complete"] for window in found)
 
 
 def title(name: str, found: list) -> str:
-    return f"{name} (**void**: cameras were held up)" if is_void(found) else name
+    return f"{name} (**void**: it did not get all units)" if is_void(found) else name
 
 
 def facts(name: str, found: list) -> list[str]:

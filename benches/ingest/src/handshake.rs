@@ -27,7 +27,9 @@ impl Camera {
     fn request(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<String> {
         self.sequence += 1;
         let sequence = self.sequence;
-        write!(self.socket, "{method} {url} RTSP/1.0\r\nCSeq: {sequence}\r\n{headers}\r\n")?;
+        // In one write: the second of two waits for the camera's delayed acknowledgement.
+        let request = format!("{method} {url} RTSP/1.0\r\nCSeq: {sequence}\r\n{headers}\r\n");
+        self.socket.write_all(request.as_bytes())?;
         // Byte by byte: what comes behind the answer to PLAY is to stay in the socket.
         let mut head = Vec::new();
         let mut byte = [0];
