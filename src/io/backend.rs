@@ -131,10 +131,12 @@ impl Backend {
     /// # Errors
     /// As [`adopt`](Self::adopt).
     pub fn take_over(&mut self, handover: Handover) -> Result<Token, ConnectError> {
-        let token = self.adopt(handover.socket)?;
-        if !handover.outbox.is_empty() {
-            // The outbox is empty and has the same limit.
-            let _ = self.send(token, &handover.outbox);
+        let Handover { socket, mut outbox } = handover;
+        let token = self.adopt(socket)?;
+        let unsent = outbox.take();
+        if !unsent.is_empty() {
+            // The new outbox is empty and has the same limit.
+            let _ = self.send(token, &unsent);
         }
         Ok(token)
     }

@@ -34,7 +34,7 @@ mod tests;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::limits::OUTBOX_LEN_MAX;
+use outbox::Outbox;
 
 pub use backend::{Backend, BackendKind};
 pub use buffer::RecvBuf;
@@ -130,8 +130,8 @@ impl Completion {
 #[derive(Debug)]
 pub struct Handover {
     socket: OwnedFd,
-    /// What was to be sent and is not yet.
-    outbox: Vec<u8>,
+    /// What was to be sent and is not yet. No send is in flight.
+    outbox: Outbox,
 }
 
 impl Handover {
@@ -140,12 +140,7 @@ impl Handover {
     /// # Errors
     /// [`SendError::OutboxFull`]; none of `bytes` was taken.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        let waiting = self.outbox.len();
-        if bytes.len() > OUTBOX_LEN_MAX - waiting {
-            return Err(SendError::OutboxFull { waiting });
-        }
-        self.outbox.extend_from_slice(bytes);
-        Ok(())
+        self.outbox.push(bytes)
     }
 }
 

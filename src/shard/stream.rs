@@ -64,11 +64,17 @@ pub(super) struct Stream {
 impl Stream {
     /// A stream that has not begun.
     pub(super) fn new(new: NewStream, now: Now) -> Self {
+        let camera = Camera::new(new.camera, new.seed, now);
+        Self::without_connection(new.uid, new.id, camera, new.publisher)
+    }
+
+    /// A stream that this shard has done nothing for.
+    fn without_connection(uid: StreamUid, id: StreamId, camera: Camera, publisher: Box<Publisher>) -> Self {
         Self {
-            uid: new.uid,
-            id: new.id,
-            camera: Camera::new(new.camera, new.seed, now),
-            publisher: new.publisher,
+            uid,
+            id,
+            camera,
+            publisher,
             connection: None,
             departure: Departure::None,
             told_format: None,

@@ -204,7 +204,7 @@ impl Epoll {
             if let Some(slot) = self.slot_mut(token)
                 && let Some(socket) = slot.socket.take()
             {
-                let outbox = slot.outbox.take();
+                let outbox = std::mem::take(&mut slot.outbox);
                 self.counters.enters += 1;
                 // It is watched, or was never open.
                 let _ = epoll::delete(&self.epoll, &socket);

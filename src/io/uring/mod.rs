@@ -224,7 +224,7 @@ impl Uring {
             if let Some(slot) = self.slot_mut(token)
                 && let Some(socket) = slot.socket.take()
             {
-                let outbox = slot.outbox.take();
+                let outbox = std::mem::take(&mut slot.outbox);
                 slot.free();
                 self.free.push_back(token.index);
                 return Some(Completion::HandedOut(token, Handover { socket, outbox }));

@@ -14,7 +14,6 @@ use crate::ingest::{Camera, PeerClose};
 use crate::io::{Handover, Token};
 use crate::publish::Publisher;
 use crate::shard::command::Event;
-use crate::shard::inbox::Inbox;
 
 /// A stream that no shard carries: on its way from one to another, between two turns of its life.
 #[derive(Debug)]
@@ -105,20 +104,7 @@ impl Stream {
     /// A stream that came from another shard, and its connection, which is to be settled.
     pub(in crate::shard) fn arrived(moving: MovingStream) -> (Self, Option<Handover>) {
         let MovingStream { uid, id, camera, publisher, told_format, handover } = moving;
-        let stream = Self {
-            uid,
-            id,
-            camera,
-            publisher,
-            connection: None,
-            departure: Departure::None,
-            told_format,
-            inbox: Inbox::default(),
-            is_stopping: false,
-            is_over: false,
-            linger_until: None,
-            is_broken: false,
-        };
+        let stream = Self { told_format, ..Self::without_connection(uid, id, camera, publisher) };
         (stream, handover)
     }
 
