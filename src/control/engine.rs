@@ -144,6 +144,11 @@ impl Engine {
         Ok((engine, bells))
     }
 
+    /// How many shards there are.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// What each shard has done.
     pub(crate) fn stats(&self) -> Vec<ShardStats> {
         self.shards.iter().map(|shard| ShardStats { streams: shard.streams, ..shard.stats }).collect()

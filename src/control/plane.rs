@@ -244,7 +244,7 @@ impl Plane {
         if self.draining {
             return Err(ApiError::Draining);
         }
-        let place = Place { uid, shard: balance::place(self.engine.stats().len(), self.registry.loads()) };
+        let place = Place { uid, shard: balance::place(self.engine.shards(), self.registry.loads()) };
         self.engine.add(place, &id, &spec, publisher)?;
         info!(stream = %id, shard = place.shard, "stream set up");
         let stream = self.registry.insert(id, place, spec, clock::now());
@@ -426,7 +426,7 @@ impl Plane {
             return;
         }
         let streams: Vec<StreamLoad> = self.registry.loads().collect();
-        let Some((uid, to)) = self.balancer.next_move(now, self.engine.stats().len(), &streams) else {
+        let Some((uid, to)) = self.balancer.next_move(now, self.engine.shards(), &streams) else {
             return;
         };
         if self.engine.begin_move(uid, to)

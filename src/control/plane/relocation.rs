@@ -60,7 +60,7 @@ impl Plane {
             return Err(ApiError::Draining);
         }
         let place = self.registry.place(id, "")?;
-        let shards = self.engine.stats().len();
+        let shards = self.engine.shards();
         if to >= shards {
             let why = format!("there are {shards} shards, counted from 0");
             return Err(ApiError::InvalidField { field: "shard", why });
