@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::phases::PHASES;
+use crate::phases::Phase;
 
 /// Instructions a call of each phase, in one case.
-pub(crate) fn count(case: &str) -> Result<BTreeMap<String, f64>> {
+pub(crate) fn count(case: &str, phases: &[Phase]) -> Result<BTreeMap<String, f64>> {
     let profile = Profile::new();
     let status = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet"])
@@ -21,7 +21,7 @@ pub(crate) fn count(case: &str) -> Result<BTreeMap<String, f64>> {
         .context("valgrind does not start")?;
     ensure!(status.success(), "valgrind ended with {status}");
     let costs = inclusive_costs(&std::fs::read_to_string(&profile.0)?);
-    PHASES.iter().map(|(phase, _)| Ok(((*phase).to_owned(), cost_of(&costs, phase)?))).collect()
+    phases.iter().map(|(phase, _)| Ok(((*phase).to_owned(), cost_of(&costs, phase)?))).collect()
 }
 
 fn cost_of(costs: &BTreeMap<String, (u64, u64)>, phase: &str) -> Result<f64> {

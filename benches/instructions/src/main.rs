@@ -1,11 +1,12 @@
-//! Instructions a unit of the ring's hot path, counted by callgrind: `./tools/bench instructions`.
+//! Instructions a unit of the hot path, from a camera's bytes to a reader, counted by callgrind: `./tools/bench instructions`.
 //!
 //! Times on a shared machine differ from minute to minute; the instructions of the same program are the same every time, so that one
 //! percent more shows. They say nothing of caches and other cores: `benches/ring` measures those.
 //!
 //! ```text
 //!  count ── for each case ──▶ valgrind ── vms-instructions work CASE      (this program again)
-//!    ▲                            │            pair ▶ phases::append, commit, bell, take, look
+//!    ▲                            │            pair   ▶ phases::append, commit, bell, take, look
+//!    │                            │            camera ▶ phases::frame, depacketize, receive, feed
 //!    └── inclusive cost a phase ──┘
 //!    └── beside baseline.json: exit code 1 when a phase takes more than there
 //! ```
@@ -13,14 +14,18 @@
 //! | module | owns |
 //! |---|---|
 //! | `phases` | the cases, and one function a phase, named in the profile |
+//! | `camera` | a camera's bytes, and the parts of ingest that work on them |
+//! | `time` | the processor time of the camera's phases |
 //! | `pair` | producers and readers in one process |
 //! | `callgrind` | running this program under callgrind and reading what it counted |
 //! | `baseline` | counts beside those that were committed |
 
 mod baseline;
 mod callgrind;
+mod camera;
 mod pair;
 mod phases;
+mod time;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,11 +33,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use baseline::Counts;
-use phases::Case;
+use phases::{Case, TABLES};
 
 const HELP: &str = "\
 Usage: vms-instructions count BASELINE [--update]   print instructions a unit; compare with the file, or write it
-       vms-instructions work CASE                   one case, for profilers";
+       vms-instructions work CASE                   one case, for profilers
+       vms-instructions time                        processor time of a camera's unit";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -41,12 +47,16 @@ fn main() -> Result<ExitCode> {
         ["count", path] => compare(Path::new(path)),
         ["count", path, "--update"] => {
             let counts = count()?;
-            println!("{}", counts.table(None));
+            println!("{}", counts.tables(None));
             counts.write(Path::new(path))?;
             Ok(ExitCode::SUCCESS)
         }
         ["work", case] => {
             Case::named(case).with_context(|| format!("there is no case {case:?}"))?.work()?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["time"] => {
+            println!("{}", time::table()?);
             Ok(ExitCode::SUCCESS)
         }
         _ => bail!("{HELP}"),
@@ -57,7 +67,7 @@ fn main() -> Result<ExitCode> {
 fn compare(path: &Path) -> Result<ExitCode> {
     let before = Counts::read(path)?;
     let counts = count()?;
-    println!("{}", counts.table(Some(&before)));
+    println!("{}", counts.tables(Some(&before)));
     let worse = counts.worse_than(&before);
     for line in &worse {
         eprintln!("more than the baseline: {line}");
@@ -67,9 +77,11 @@ fn compare(path: &Path) -> Result<ExitCode> {
 
 fn count() -> Result<Counts> {
     let mut counts = Counts::default();
-    for case in Case::ALL {
-        eprintln!("{} ...", case.name);
-        counts.add(case.name, callgrind::count(case.name)?);
+    for (phases, cases) in TABLES {
+        for case in cases {
+            eprintln!("{} ...", case.name);
+            counts.add(case.name, callgrind::count(case.name, phases)?);
+        }
     }
     Ok(counts)
 }
