@@ -30,6 +30,9 @@ const fn half(_len: usize) -> Option<usize> {
     None
 }
 
+/// Bytes of a huge page.
+const HUGE_PAGE_LEN: usize = 2 << 20;
+
 /// Marks what this process may only read.
 #[derive(Debug)]
 pub(crate) enum ReadOnly {}
@@ -48,12 +51,16 @@ pub(crate) struct Mapping<Access> {
 
 impl Mapping<ReadWrite> {
     /// Maps all of `fd` for reading and writing and touches every page, so that no later write takes a page fault, or, when
-    /// there is no memory for the page, a SIGBUS.
+    /// there is no memory for the page, a SIGBUS. Pages of 2 MiB where they can be had: with
+    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` at `advise` or above. Readers' mappings then have them, too.
     ///
     /// # Errors
     /// What the system says, also when it has no memory for all pages: `MAP_POPULATE` would not tell.
     pub(crate) fn read_write(fd: impl AsFd, len: usize) -> io::Result<Self> {
         let raw = MmapOptions::new().len(len).map_raw(&fd.as_fd())?;
+        // Whole ones only: the rest of the last would be memory that is not the segment's. Where the kernel has none for
+        // shared memory it refuses, or does nothing.
+        let _ = raw.advise_range(Advice::HugePage, 0, len - len % HUGE_PAGE_LEN);
         raw.advise(Advice::PopulateWrite)?;
         Ok(Self { raw: Arc::new(raw), len: len as u64, access: PhantomData })
     }

@@ -17,8 +17,8 @@ use vms_proto::v1::media_control_server::MediaControl;
 use super::error::ApiError;
 use super::feed::{Event, Watch};
 use super::plane::SharedPlane;
-use super::show;
 use super::spec::{self, StreamSpec};
+use super::{huge_pages, show};
 use crate::ids::StreamId;
 use crate::limits::{PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX, STREAMS_MAX, UNIT_LEN_MAX, WATCHERS_MAX};
 
@@ -144,6 +144,7 @@ impl MediaControl for Api {
             streams: number(facts.streams),
             revision: facts.revision,
             start_time: Some(show::timestamp(facts.start)),
+            arena_page_bytes: huge_pages::arena_page_len(),
         }))
     }
 }

@@ -18,6 +18,7 @@ mod callers;
 mod engine;
 mod error;
 mod feed;
+mod huge_pages;
 mod listen;
 mod plane;
 mod rates;

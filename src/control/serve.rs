@@ -18,6 +18,7 @@ use super::api::Api;
 use super::budget::Budget;
 use super::callers::{Caller, Callers};
 use super::engine::{self, Bell, Engine, StartError};
+use super::huge_pages;
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
 use super::resolve::Resolver;
@@ -95,6 +96,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let ask = move |request| drop(requests.send(request));
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
     let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine());
+    huge_pages::log();
     let resolver = Resolver::new(plane.clone());
     let mut pumps = JoinSet::new();
     for (shard, bell) in bells.into_iter().enumerate() {

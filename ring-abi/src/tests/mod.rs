@@ -7,6 +7,7 @@ mod lapping;
 mod leases;
 mod moves;
 mod oracle;
+mod pages;
 mod path;
 mod processes;
 mod rotation;

@@ -105,12 +105,17 @@ pub(crate) fn info(info: &Info) -> String {
         ("Shards", format!("{}, io by {}", info.shards, info.io_backend)),
         ("Why not uring", or_dash(info.io_backend_reason.clone())),
         ("Streams", format!("{} of at most {}", info.streams, info.streams_max)),
-        ("Stream memory", format!("at most {} MiB", info.stream_memory_bytes_max >> 20)),
+        ("Stream memory", stream_memory(info)),
         ("Ring socket", info.ring_socket.clone()),
         ("Ring ABI", or_dash(info.ring_abi_version.clone())),
         ("Largest unit", format!("{} bytes", info.unit_bytes_max)),
         ("Revision", info.revision.to_string()),
     ])
+}
+
+fn stream_memory(info: &Info) -> String {
+    let pages = info.arena_page_bytes >> 10;
+    format!("at most {} MiB, arenas on pages of {pages} KiB", info.stream_memory_bytes_max >> 20)
 }
 
 fn row(stream: &Stream, now: i64) -> [String; 9] {

@@ -117,6 +117,7 @@ pub(crate) struct Info {
     pub(crate) revision: u64,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) start_time: Option<Timestamp>,
+    pub(crate) arena_page_bytes: u64,
     pub(crate) shard_stats: Vec<ShardStats>,
 }
 
@@ -222,6 +223,7 @@ impl From<v1::ServerInfo> for Info {
             ring_socket: info.ring_socket,
             revision: info.revision,
             start_time: info.start_time,
+            arena_page_bytes: info.arena_page_bytes,
             shard_stats: info.shard_stats.into_iter().map(Into::into).collect(),
         }
     }
