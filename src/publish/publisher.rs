@@ -28,6 +28,8 @@ pub struct Counters {
     pub keyframes: u64,
     /// Payload bytes committed.
     pub bytes: u64,
+    /// Payload bytes that were copied a second time, because their unit met the arena's end.
+    pub moved_bytes: u64,
     /// Units refused because they, or their number of NAL units, were too large.
     pub units_too_large: u64,
     /// Parameter sets refused because they were too large.
@@ -203,6 +205,7 @@ impl Publisher {
             units: self.units,
             keyframes: self.keyframes,
             bytes: self.bytes,
+            moved_bytes: self.producer.moved_bytes(VIDEO),
             units_too_large: self.units_too_large,
             configs_too_large: self.configs_too_large,
             last_seq: self.producer.last_seq(),

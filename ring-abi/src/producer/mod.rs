@@ -181,6 +181,11 @@ impl Producer {
         self.tracks.get(track).map_or(0, Track::retained_ns)
     }
 
+    /// Payload bytes of `track` that were copied twice: those of units that met the arena's end while they were open.
+    pub fn moved_bytes(&self, track: usize) -> u64 {
+        self.tracks.get(track).map_or(0, Track::moved_bytes)
+    }
+
     /// Opens a unit on `track`; one that is still open there is dropped. Tracks are independent of each other.
     pub fn begin(&mut self, track: usize) {
         if let Some(track) = self.tracks.get_mut(track) {

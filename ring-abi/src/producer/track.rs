@@ -108,6 +108,8 @@ pub(crate) struct Track {
     open: Option<Open>,
     /// Sequence number of the newest keyframe; 0 before the first.
     key_seq: u64,
+    /// Bytes that were copied a second time, at the arena's end.
+    moved_bytes: u64,
 }
 
 /// Where a track's parts are in its segment.
@@ -140,6 +142,7 @@ impl Track {
             write_pos: 0,
             open: None,
             key_seq: 0,
+            moved_bytes: 0,
         })
     }
 
@@ -247,10 +250,16 @@ impl Track {
         self.key_seq
     }
 
+    /// Bytes that were copied a second time.
+    pub(crate) fn moved_bytes(&self) -> u64 {
+        self.moved_bytes
+    }
+
     /// Begins where `before`, the same track in another segment, stands: its newest keyframe and its current configuration,
     /// under the same id.
     pub(crate) fn take_over(&mut self, before: &Self) {
         self.key_seq = before.key_seq;
+        self.moved_bytes = before.moved_bytes;
         let mut data = [0; CONFIG_DATA_MAX];
         if let Some((id, configuration)) = before.configs.current(&mut data) {
             self.write_config(id, &configuration);
@@ -328,6 +337,7 @@ impl Track {
             let moved = usize::try_from(part).is_ok_and(|n| self.bytes.copy_within(from, done, n));
             debug_assert!(moved, "both places are inside of the arena");
             done += part;
+            self.moved_bytes += part;
         }
         let open = Open { start, ..open };
         self.open = Some(open);
