@@ -32,7 +32,7 @@ ALWAYS = (OURS, Receiver("ours", "epoll", readers=1), Receiver("discard", "uring
           Receiver("retina"))
 # Where every question is asked; elsewhere it is only how we stand beside the floor and retina.
 AT_64 = (*ALWAYS, Receiver("ours", "uring", readers=0), Receiver("ours", "uring", readers=3),
-         Receiver("ours", "uring", 0, 1), Receiver("ours", "uring", 1000, 1), Receiver("gstreamer"))
+         Receiver("ours", "uring", 0, 1), Receiver("ours", "uring", 1000, 1), Receiver("gstreamer"), Receiver("gstreamer-shm"))
 AT_16 = (*ALWAYS, Receiver("gstreamer"), Receiver("ffmpeg"))
 
 
@@ -77,13 +77,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=10, help="measured seconds of each receiver and round (default 10)")
     parser.add_argument("--quick", action="store_true", help="64 cameras x 4 Mbit/s only, without the options' variants")
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="N[,N]", help="loads with these numbers of cameras")
+    parser.add_argument("--write", choices=("unit", "segment"), help="loads with this way of writing")
+    parser.add_argument("--who", action="append", metavar="TEXT",
+                        help="only receivers with TEXT in their names (may be given again); targets that compare with others are left out")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write what was measured to FILE")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.is_wanted = lambda receiver: options.who is None or any(text in receiver.name for text in options.who)
+    return options
 
 
 def all_loads(options: argparse.Namespace) -> list[Load]:
     sizes = [(64, 4, ALWAYS)] if options.quick else [(1, 4, ALWAYS), (16, 4, AT_16), (64, 4, AT_64), (200, 4, ALWAYS), (512, 1, ALWAYS)]
-    return [Load(cameras, mbit, write, receivers) for cameras, mbit, receivers in sizes for write in ("unit", "segment")]
+    writes = (options.write,) if options.write else ("unit", "segment")
+    return [Load(cameras, mbit, write, tuple(filter(options.is_wanted, receivers))) for cameras, mbit, receivers in sizes
+            for write in writes]
 
 
 def choose_cores() -> Cores:

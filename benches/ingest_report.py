@@ -4,7 +4,8 @@ import statistics
 
 # Ratio of a round to another receiver of the same round, by (kind, io) of that other.
 OURS, OURS_3 = "ours, uring, 500 µs, 1 reader", "ours, uring, 500 µs, 3 readers"
-OURS_EPOLL, RETINA, GSTREAMER = "ours, epoll, 500 µs, 1 reader", "retina 0.4.21", "GStreamer, appsink"
+OURS_EPOLL, RETINA = "ours, epoll, 500 µs, 1 reader", "retina 0.4.21"
+GSTREAMERS = ("GStreamer, appsink", "GStreamer, shmsink + matroskamux")
 FLOOR = {OURS: "discard, uring", OURS_3: "discard, uring", OURS_EPOLL: "discard, epoll"}
 
 
@@ -70,13 +71,16 @@ def judged(load: dict, loads: list[dict]):
             if is_void(windows[name]):
                 continue
             limit = 1.55 if name == OURS_3 else 1.35 if unit else 1.20
+            if FLOOR[name] not in windows:
+                continue
             yield f"{name}: CPU, × discard", ratios(windows, name, FLOOR[name]), limit, 2
-    for name in (OURS, OURS_EPOLL):
+    for name in (name for name in (OURS, OURS_EPOLL) if name in windows):
         against = {64: (0.60, 0.45), 200: (0.42, 0.38)}.get(cameras)
-        if against:
+        if against and RETINA in windows:
             yield f"{name}: CPU, × retina", ratios(windows, name, RETINA), against[not unit], 2
-        if cameras == 64 and GSTREAMER in windows and not is_void(windows[GSTREAMER]):
-            yield f"{name}: CPU, × GStreamer", ratios(windows, name, GSTREAMER), 0.07, 3
+        for peer in GSTREAMERS:
+            if cameras == 64 and peer in windows and not is_void(windows[peer]):
+                yield f"{name}: CPU, × {peer}", ratios(windows, name, peer), 0.07, 3
         found = windows[name]
         if cameras == 64:
             yield from ((f"{name}: latency {quantile[:3]}, µs", [window["latency"][quantile] for window in found], limit, 0)
@@ -88,7 +92,7 @@ def judged(load: dict, loads: list[dict]):
         yield (f"{name}: receives without a buffer, %",
                [100 * window["rates"]["out_of_buffers"] / window["rates"]["completions"] for window in found], 0.1, 3)
         at_64 = next((other for other in loads if other["cameras"] == 64 and other["write"] == load["write"]), None)
-        if cameras > 64 and at_64:
+        if cameras > 64 and at_64 and name in at_64["windows"]:
             per_stream = each(at_64["windows"][name], "cpu_s_per_stream_minute")
             growth = [now / then for now, then in zip(each(found, "cpu_s_per_stream_minute"), per_stream)]
             yield f"{name}: CPU a stream, × that at 64", growth, 1, 2

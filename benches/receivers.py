@@ -31,17 +31,17 @@ class Receiver:
     @property
     def warm_up_s(self) -> int:
         """Others are busy with their start for some seconds after the last camera plays."""
-        return 8 if self.kind in ("gstreamer", "ffmpeg") else 2
+        return 8 if self.kind in (*GSTREAMER_ELEMENTS, "ffmpeg") else 2
 
     def cameras(self, of: int) -> int:
         return min(of, FFMPEG_CAMERAS_MAX) if self.kind == "ffmpeg" else of
 
     def missing(self) -> str | None:
         """Why it cannot be measured here."""
-        if self.kind == "gstreamer":
-            elements = ("rtspsrc", "rtph264depay", "h264parse", "appsink")
+        if self.kind in GSTREAMER_ELEMENTS:
+            elements = ("rtspsrc", "rtph264depay", "h264parse", *GSTREAMER_ELEMENTS[self.kind])
             if not shutil.which("gst-launch-1.0") or any(not has_element(element) for element in elements):
-                return "GStreamer (gst-launch-1.0, rtspsrc, rtph264depay, h264parse, appsink) is not installed"
+                return f"GStreamer (gst-launch-1.0, {', '.join(elements)}) is not installed"
         if self.kind == "ffmpeg" and not shutil.which("ffmpeg"):
             return "FFmpeg is not installed"
         return None
@@ -141,12 +141,18 @@ def start_own(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: C
     return Printing(rig, [process])
 
 
-def start_gstreamer(_: Receiver, rig: Rig, address: str, cameras: int, cores: Cores) -> Receiving:
+def start_gstreamer(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: Cores) -> Receiving:
     pipelines = []
     for number in range(cameras):
         pipelines += ["rtspsrc", f"location=rtsp://{address}/cam{number}", "protocols=tcp", "latency=0",
-                      "!", "rtph264depay", "!", "h264parse",
-                      "!", "appsink", "sync=false", "max-buffers=1", "drop=true"]
+                      "!", "rtph264depay", "!", "h264parse", "!"]
+        if receiver.kind == "gstreamer":
+            pipelines += ["appsink", "sync=false", "max-buffers=1", "drop=true"]
+        else:
+            pipelines += ["tee", f"name=t{number}",
+                          f"t{number}.", "!", "queue", "!", "shmsink", f"socket-path={rig.scratch}/shm{number}",
+                          "wait-for-connection=false", "sync=false",
+                          f"t{number}.", "!", "queue", "!", "matroskamux", "!", "filesink", "location=/dev/null", "sync=false"]
     process = rig.start("receiver", "gst-launch-1.0", *pipelines, core=cores.receiver)
     rig.wait_for("receiver", "Sent PLAY request", count=cameras)
     return Receiving(rig, [process])
@@ -183,11 +189,13 @@ def has_element(name: str) -> bool:
     return subprocess.run(["gst-inspect-1.0", "--exists", name], capture_output=True).returncode == 0
 
 
-TITLES = {"retina": "retina 0.4.21", "gstreamer": "GStreamer, appsink", "ffmpeg": "FFmpeg, a process a camera"}
+GSTREAMER_ELEMENTS = {"gstreamer": ("appsink",), "gstreamer-shm": ("tee", "queue", "shmsink", "matroskamux", "filesink")}
+TITLES = {"retina": "retina 0.4.21", "gstreamer": "GStreamer, appsink", "gstreamer-shm": "GStreamer, shmsink + matroskamux", "ffmpeg": "FFmpeg, a process a camera"}
 STARTS = {
     "ours": lambda receiver, rig, address, cameras, cores: Daemon(rig, receiver, address, cameras, cores),
     "discard": start_own,
     "retina": start_own,
     "gstreamer": start_gstreamer,
+    "gstreamer-shm": start_gstreamer,
     "ffmpeg": start_ffmpeg,
 }
