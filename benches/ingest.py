@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 import time
 
@@ -109,14 +110,22 @@ def machine(cores: Cores) -> dict:
 def measure(load: Load, options: argparse.Namespace, cores: Cores) -> dict:
     receivers = [receiver for receiver in load.receivers if not receiver.missing()]
     windows: dict[str, list] = {receiver.name: [] for receiver in receivers}
+    wakes = []
     for number in range(options.rounds):
+        wakes.append(wake(options.programs, cores))
         for receiver in receivers:
             print(f"{load.name}: round {number + 1}: {receiver.name} ...", file=sys.stderr)
             with Rig(options.programs.resolve()) as rig:
                 windows[receiver.name].append(window(rig, receiver, load, options.seconds, cores))
     receivers_of = {receiver.name: dataclasses.asdict(receiver) for receiver in receivers}
-    return {"name": load.name, "cameras": load.cameras, "mbit": load.mbit, "write": load.write,
+    return {"name": load.name, "cameras": load.cameras, "mbit": load.mbit, "write": load.write, "wakes": wakes,
             "receivers": receivers_of, "windows": windows}
+
+
+def wake(programs: pathlib.Path, cores: Cores) -> dict:
+    """What it costs here to sleep, and to wake a thread on the readers' core."""
+    command = [programs / "vms-ingest-bench", "wake", str(cores.receiver), str(cores.readers)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def window(rig: Rig, receiver: Receiver, load: Load, seconds: int, cores: Cores) -> dict:

@@ -25,7 +25,9 @@ def load_tables(load: dict) -> str:
               " | private KiB a stream | shared KiB a stream | threads | simulator: of a core, dropped, held up | readers: lost |",
               "|---|---|---|---|---|---|---|---|---|---|---|"]
     lines += [row(facts(name, found)) for name, found in windows.items()]
-    return "\n".join([*lines, "", f"Other programs had {spread(others, 2)} cores of this machine meanwhile.", ""])
+    wakes = {what: spread(each(load["wakes"], what), 1) for what in ("sleep_us", "wake_us")}
+    return "\n".join([*lines, "", f"Other programs had {spread(others, 2)} cores of this machine meanwhile. To sleep and be woken by a timer "
+                      f"cost a thread {wakes['sleep_us']} µs, to wake a thread on the readers' core {wakes['wake_us']} µs.", ""])
 
 
 def is_void(found: list) -> bool:
@@ -85,6 +87,9 @@ def judged(load: dict, loads: list[dict]):
         if cameras == 64:
             yield from ((f"{name}: latency {quantile[:3]}, µs", [window["latency"][quantile] for window in found], limit, 0)
                         for quantile, limit in ((("p50_us", 60), ("p99_us", 200)) if unit else (("p99_us", 450),)))
+        none = name.replace("1 reader", "0 readers")
+        if none in windows:
+            yield f"{name}: a bell, feeding included, µs", bells(found, windows[none]), 4, 1
         yield f"{name}: private KiB a stream", [window["grown_kib"] / window["cameras"] for window in found], 64, 1
         yield f"{name}: system calls /s", rates(found, "system_calls"), 1500 if name == OURS else 5000, 0
         yield f"{name}: wake-ups /s", rates(found, "wake_ups"), 2500, 0
@@ -111,6 +116,12 @@ def ratios(windows: dict, name: str, to: str) -> list[float]:
 def ratio(windows: dict, name: str, to: str) -> str:
     values = ratios(windows, name, to)
     return spread(values, 2) if values and name != to else ""
+
+
+def bells(found: list, without: list) -> list[float]:
+    """What a reader adds to the receiver's time, a time that it is woken."""
+    return [1e6 * (one["cpu_s"] / one["wall_s"] - other["cpu_s"] / other["wall_s"]) / one["rates"]["reader_wakes"]
+            for one, other in zip(found, without)]
 
 
 def rates(found: list, what: str) -> list[float]:

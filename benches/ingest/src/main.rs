@@ -3,8 +3,9 @@
 //! ```text
 //!  discard   plays every camera, then only receives: the daemon's own `io` and wake-up policy, no user copy, no parsing
 //!  retina    plays every camera with retina 0.4.21 on one thread, assembles access units and drops them
+//!  wake      receives nothing: what it costs on this machine to sleep, and to wake a thread on another core
 //! ```
-//! Both play `/cam0` … `/camN-1` over interleaved TCP, say "ready", and then tell once a second, as a line of JSON, what
+//! The first two play `/cam0` … `/camN-1` over interleaved TCP, say "ready", and then tell once a second, as a line of JSON, what
 //! they have done since they began.
 
 mod discard;
@@ -13,6 +14,7 @@ mod handshake;
 mod pacing;
 mod peer;
 mod report;
+mod wake;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,27 +24,46 @@ use vms_media::io::BackendKind;
 // Where `pacing` looks for it.
 use vms_media::time;
 
-/// Receives from a farm of simulated cameras until it is killed.
 #[derive(Debug, Parser)]
-struct Options {
-    /// Who receives.
-    what: What,
-    /// Where the cameras are.
-    farm: SocketAddr,
-    /// How many.
-    cameras: u32,
-    /// How `discard` receives.
-    #[arg(long, value_enum, default_value_t = Io::Uring)]
-    io: Io,
-    /// How long `discard` may gather, as the daemon's option.
-    #[arg(long, default_value_t = 500)]
-    latency_us: u64,
+enum Command {
+    /// The floor.
+    Discard {
+        #[command(flatten)]
+        cameras: Cameras,
+        /// How to receive.
+        #[arg(long, value_enum, default_value_t = Io::Uring)]
+        io: Io,
+        /// How long to gather, as the daemon's option.
+        #[arg(long, default_value_t = 500)]
+        latency_us: u64,
+    },
+    /// The peer.
+    Retina {
+        #[command(flatten)]
+        cameras: Cameras,
+    },
+    /// The machine.
+    Wake {
+        /// The core of who wakes.
+        own: usize,
+        /// The core of who sleeps.
+        other: usize,
+    },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum What {
-    Discard,
-    Retina,
+/// Whom to receive from, until killed.
+#[derive(Debug, clap::Args)]
+struct Cameras {
+    /// Where the farm is.
+    farm: SocketAddr,
+    /// How many cameras it has.
+    cameras: u32,
+}
+
+impl Cameras {
+    fn urls(&self) -> Vec<String> {
+        (0..self.cameras).map(|camera| format!("rtsp://{}/cam{camera}", self.farm)).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -52,14 +73,15 @@ enum Io {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let urls = (0..options.cameras).map(|camera| format!("rtsp://{}/cam{camera}", options.farm)).collect();
-    let kind = match options.io {
-        Io::Uring => BackendKind::Uring,
-        Io::Epoll => BackendKind::Epoll,
-    };
-    match options.what {
-        What::Discard => discard::run(options.farm, urls, kind, Duration::from_micros(options.latency_us)),
-        What::Retina => peer::run(urls),
+    match Command::parse() {
+        Command::Discard { cameras, io, latency_us } => {
+            let kind = match io {
+                Io::Uring => BackendKind::Uring,
+                Io::Epoll => BackendKind::Epoll,
+            };
+            discard::run(cameras.farm, cameras.urls(), kind, Duration::from_micros(latency_us))
+        }
+        Command::Retina { cameras } => peer::run(cameras.urls()),
+        Command::Wake { own, other } => wake::run(own, other),
     }
 }
