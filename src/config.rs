@@ -36,6 +36,10 @@ pub struct Args {
     /// processor time; a shard that is not busy does not wait.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     latency_us: u32,
+    /// Where metrics and health are told over HTTP (GET /metrics, /healthz, /readyz): a loopback address such as 127.0.0.1:9464.
+    /// Default: nowhere.
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
     /// Reader programs to start and look after, by commas. Only `none` is available yet.
     #[arg(long, value_name = "LIST", default_value = "none")]
     readers: String,
@@ -45,9 +49,6 @@ pub struct Args {
     /// Not available yet.
     #[arg(long, value_name = "DIR", hide = true)]
     state_dir: Option<OsString>,
-    /// Not available yet.
-    #[arg(long, value_name = "ADDR", hide = true)]
-    http: Option<OsString>,
 }
 
 /// How shards do input and output.
@@ -76,6 +77,8 @@ pub struct Config {
     pub io: IoBackend,
     /// How long a busy shard may gather before it wakes.
     pub latency: Duration,
+    /// Where metrics and health are told: a loopback address.
+    pub http: Option<SocketAddr>,
 }
 
 /// An address of the control plane.
@@ -104,12 +107,22 @@ pub enum ConfigError {
     /// `--listen` is neither of the two forms.
     #[error("--listen {0}: write unix:PATH or tcp:ADDR:PORT")]
     Address(String),
+    /// `--http` is no address.
+    #[error("--http {0}: write ADDR:PORT, such as 127.0.0.1:9464")]
+    HttpAddress(String),
     /// A TCP address that others can reach.
     #[error(
-        "--listen tcp:{0}: only loopback addresses (127.0.0.1, [::1]) are allowed, because TCP callers cannot be \
-         authenticated yet; use a unix socket, or a tunnel to the loopback address"
+        "{option}{address}: only loopback addresses (127.0.0.1, [::1]) are allowed, because TCP callers cannot be \
+         authenticated yet; use {instead} to the loopback address"
     )]
-    NotLoopback(SocketAddr),
+    NotLoopback {
+        /// The option, as far as it stands before the address.
+        option: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What to use.
+        instead: &'static str,
+    },
     /// More threads than make sense.
     #[error("--shards {0}: at most {SHARDS_MAX}; more than there are cores makes everything slower")]
     TooManyShards(NonZeroUsize),
@@ -143,8 +156,9 @@ impl Config {
             return Err(ConfigError::TooManyShards(shards));
         }
         let latency = Duration::from_micros(args.latency_us.into());
+        let http = args.http.as_deref().map(http_address).transpose()?;
         let ring_socket_mode = args.ring_socket_mode;
-        Ok(Self { listen, ring_socket, ring_socket_mode, shards, io: args.io, latency })
+        Ok(Self { listen, ring_socket, ring_socket_mode, shards, io: args.io, latency, http })
     }
 }
 
@@ -174,11 +188,10 @@ impl Listen {
         let wrong = || ConfigError::Address(text.to_owned());
         match text.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
-            Some(("tcp", address)) => match address.parse::<SocketAddr>() {
-                Ok(address) if address.ip().is_loopback() => Ok(Self::Tcp(address)),
-                Ok(address) => Err(ConfigError::NotLoopback(address)),
-                Err(_) => Err(wrong()),
-            },
+            Some(("tcp", address)) => {
+                let address = address.parse().map_err(|_| wrong())?;
+                loopback("--listen tcp:", address, "a unix socket, or a tunnel").map(Self::Tcp)
+            }
             _ => Err(wrong()),
         }
     }
@@ -193,12 +206,26 @@ impl fmt::Display for Listen {
     }
 }
 
+fn http_address(text: &str) -> Result<SocketAddr, ConfigError> {
+    let address = text.parse().map_err(|_| ConfigError::HttpAddress(text.to_owned()))?;
+    loopback("--http ", address, "a tunnel, or a proxy that asks who calls,")
+}
+
+/// The address, if nobody from elsewhere can reach it.
+fn loopback(
+    option: &'static str,
+    address: SocketAddr,
+    instead: &'static str,
+) -> Result<SocketAddr, ConfigError> {
+    let is_loopback = address.ip().is_loopback();
+    if is_loopback { Ok(address) } else { Err(ConfigError::NotLoopback { option, address, instead }) }
+}
+
 /// An option that is accepted and does nothing would be a lie.
 fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
     let not_built = [
         ("--config", args.config.is_some()),
         ("--state-dir", args.state_dir.is_some()),
-        ("--http", args.http.is_some()),
         ("--readers other than none", args.readers != "none"),
     ];
     match not_built.into_iter().find(|(_, given)| *given) {
@@ -244,7 +271,7 @@ mod tests {
         }
         for open in ["tcp:0.0.0.0:9", "tcp:[::]:9", "tcp:192.168.1.2:9"] {
             assert!(
-                matches!(check(&["--listen", open], true, None), Err(ConfigError::NotLoopback(_))),
+                matches!(check(&["--listen", open], true, None), Err(ConfigError::NotLoopback { .. })),
                 "{open}"
             );
         }
@@ -253,6 +280,22 @@ mod tests {
                 matches!(check(&["--listen", wrong], true, None), Err(ConfigError::Address(_))),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn metrics_are_told_at_loopback_addresses_only() {
+        let http = |address: &str| check(&["--http", address], true, None);
+        assert_eq!(check(&[], true, None).unwrap().http, None);
+        assert_eq!(http("127.0.0.1:0").unwrap().http, Some(([127, 0, 0, 1], 0).into()));
+        assert!(http("[::1]:9464").is_ok());
+        for open in ["0.0.0.0:9464", "[::]:9464", "192.168.1.2:9464"] {
+            let text = http(open).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("--http {open}: only loopback addresses")), "{text}");
+        }
+        for wrong in ["", "9464", "127.0.0.1", "localhost:9464", "tcp:127.0.0.1:9464", "http://127.0.0.1:1/"]
+        {
+            assert_eq!(http(wrong), Err(ConfigError::HttpAddress(wrong.to_owned())));
         }
     }
 
@@ -268,9 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused() {
-        for words in
-            [["--readers", "record"], ["--http", "127.0.0.1:80"], ["--config", "f"], ["--state-dir", "d"]]
-        {
+        for words in [["--readers", "record"], ["--config", "f"], ["--state-dir", "d"]] {
             assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
         }
         assert!(matches!(check(&["--shards", "257"], true, None), Err(ConfigError::TooManyShards(_))));

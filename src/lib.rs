@@ -18,10 +18,11 @@
 //! | [`io`] | io_uring or epoll, sockets, receive buffers | values |
 //! | [`publish`] | access units into the rings; readers that come and go | values, clock, codec (sink), socket_path, `ring-abi` |
 //! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
+//! | `metrics` | a snapshot of the daemon as Prometheus text | values, shard (its counters) |
 //! | [`config`] | the command line, checked | values |
-//! | [`control`] | gRPC, readers' requests, DNS, the registry of streams | values, clock, socket_path, codec, rtsp, ingest, publish, shard, config |
+//! | [`control`] | gRPC, HTTP, readers' requests, DNS, the registry of streams | values, clock, socket_path, codec, rtsp, ingest, publish, shard, metrics, config |
 //!
-//! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out.
+//! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out. So is `metrics`.
 //! `tests/architecture.rs` keeps this table.
 
 mod clock;
@@ -32,6 +33,7 @@ pub mod ids;
 pub mod ingest;
 pub mod io;
 pub mod limits;
+mod metrics;
 pub mod publish;
 pub mod rtp;
 pub mod rtsp;

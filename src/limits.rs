@@ -161,6 +161,19 @@ pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.
 pub const EVENTS_PER_PASS: usize = 256;
 
+// HTTP -----------------------------------------------------------------------------------------------------
+
+/// HTTP connections at once. Others wait in the kernel's queue until one ends, which none can put off.
+pub const HTTP_CONNECTIONS_MAX: usize = 32;
+/// Bytes of a request's first line and headers.
+pub const HTTP_HEAD_LEN_MAX: usize = 16 * 1024;
+/// How long a client may take to say what it wants: it is on this machine, and silent ones make others wait so long.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the control thread may take to answer, until it is said that it does not.
+pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may last, from its first byte until the client has read the answer.
+pub const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
 const _: () = {
     assert!(WATCH_QUEUE_LEN > STREAMS_MAX, "all cameras may fail at once and no watcher be cut off for it");
     assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
@@ -170,6 +183,10 @@ const _: () = {
     );
     assert!(LABELS_MAX * (LABEL_KEY_LEN_MAX + LABEL_VALUE_LEN_MAX) + URL_LEN_MAX < PAGE_LEN_MAX / 2);
     assert!(STREAMS_MAX <= u32::MAX as usize);
+    assert!(
+        HTTP_HEAD_TIMEOUT.as_nanos() + HTTP_ANSWER_TIMEOUT.as_nanos() < HTTP_CONNECTION_TIMEOUT.as_nanos(),
+        "there is time for the answer, even for a slow client's"
+    );
     assert!(CONNECT_RATE.burst as usize >= READERS_MAX, "after a restart all readers come back at once");
     assert!(ATTACH_RATE.burst >= READER_SLOTS_MAX, "and attach all their streams");
     assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);

@@ -37,15 +37,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ingest",
             "publish",
             "shard",
+            "metrics",
             "config",
         ],
     ),
+    ("metrics", &["ids", "shard"]),
     ("config", &["limits"]),
     ("main", &["config", "control"]),
 ];
 
 /// Modules that take time and bytes as arguments and touch nothing else.
-const PURE: &[&str] = &["time", "ids", "limits", "codec", "rtp", "rtsp", "ingest"];
+const PURE: &[&str] = &["time", "ids", "limits", "codec", "rtp", "rtsp", "ingest", "metrics"];
 
 /// The pure files of `ring-abi`: layouts, arithmetic, messages, and who holds which frame.
 const PURE_IN_RING_ABI: &[&str] = &[

@@ -26,6 +26,8 @@ fn it_runs_for_the_time_given_and_says_that_nothing_was_lost() {
     }
     assert!(output.contains("H264") && output.contains("H265"), "{output}");
     assert!(output.contains("every unit of every camera arrived once"), "{output}");
+    assert!(output.contains("curl http://127.0.0.1:"), "{output}");
+    assert!(output.contains("metrics: vms_media_streams{state=\"streaming\"} "), "{output}");
     assert_nothing_left(&lab, &demo);
 }
 

@@ -108,6 +108,11 @@ impl Attachments {
         self.door.complete(Completion::Detached { ring });
     }
 
+    /// Attachments that there are, or are about to be.
+    pub(crate) fn len(&self) -> usize {
+        self.readers.len()
+    }
+
     /// Streams that are not `live` any more, but whose memory readers hold: those of the user `uid`, or of all.
     pub(crate) fn held_by(&self, uid: Option<u32>, live: impl Fn(StreamUid) -> bool) -> usize {
         let ended = self

@@ -49,6 +49,11 @@ impl Budget {
         self.bytes_max
     }
 
+    /// Bytes that `streams` take.
+    pub(crate) const fn bytes_of(&self, streams: usize) -> u64 {
+        self.segment_len.saturating_mul(streams as u64)
+    }
+
     /// Whether there is room for one stream beside `streams`.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Where callers knock: a unix socket, or loopback TCP.
+//! Where callers knock: a unix socket, or loopback TCP; and where metrics are told.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +27,14 @@ pub enum ListenError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The address of `--http`.
+    #[error("cannot tell metrics at http://{address}")]
+    Http {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
 }
 
 /// Binds a stream socket at `path`, mode 0660. The claim is to be kept as long as the listener.
@@ -39,13 +47,24 @@ pub(crate) fn bind_unix(path: &Path) -> Result<(UnixListener, Claim), ClaimError
     Ok((socket.into(), claim))
 }
 
-/// Binds a TCP socket.
+/// Binds a TCP socket for callers.
 ///
 /// # Errors
 /// [`ListenError::Tcp`].
 pub(crate) fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let failed = |source| ListenError::Tcp { address, source };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
+    bind(address).map_err(|source| ListenError::Tcp { address, source })
+}
+
+/// Binds a TCP socket for those who want metrics.
+///
+/// # Errors
+/// [`ListenError::Http`].
+pub(crate) fn bind_http(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    bind(address).map_err(|source| ListenError::Http { address, source })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -1,4 +1,4 @@
-//! The control plane: gRPC, the registry of streams, name look-ups, start and stop.
+//! The control plane: gRPC, HTTP, the registry of streams, name look-ups, start and stop.
 //!
 //! ```text
 //!  callers ──gRPC─▶ api ──▶ plane ─┬─▶ registry ─▶ feed ──events──▶ watchers
@@ -7,8 +7,10 @@
 //!                          pump ◀─events──┘        (one a shard)
 //!                            └──▶ resolve
 //!  reader ──ring socket──▶ attach ─▶ plane
+//!  scraper ──HTTP──▶ http ──asks──▶ plane
 //! ```
-//! One thread, one tokio runtime. Nothing here touches media, and nothing a caller does can hold up a shard.
+//! One thread, one tokio runtime; but for `http`, which has its own. Nothing here touches media, and nothing a caller does can
+//! hold up a shard.
 
 mod api;
 mod attach;
@@ -18,6 +20,7 @@ mod callers;
 mod engine;
 mod error;
 mod feed;
+mod http;
 mod huge_pages;
 mod listen;
 mod plane;

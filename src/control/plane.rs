@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ring_abi::layout::{ABI_MAJOR, ABI_MINOR};
 use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, info, warn};
 use vms_proto::v1;
@@ -20,13 +21,14 @@ use super::error::ApiError;
 use super::feed::Watch;
 use super::registry::{Change, Page, Place, Registry};
 use super::setups::{self, Claim, Gone, Setups};
-use super::show;
 use super::spec::StreamSpec;
 use super::withdrawals::Withdrawals;
+use super::{huge_pages, show};
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{State, Status};
-use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX};
+use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX, STREAMS_MAX};
+use crate::metrics::{self, Snapshot};
 use crate::publish::attach::{Handle, PendingAttach, Request};
 use crate::publish::{Joined, Publisher, RefusalCode, RingId};
 use crate::shard::{Event, ShardStats};
@@ -291,6 +293,29 @@ impl Plane {
             stream_memory_max: self.budget.bytes_max(),
             start: self.start,
         }
+    }
+
+    /// Whether the daemon is stopping.
+    pub(crate) const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// What metrics tell.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let io = self.engine.io();
+        let daemon = metrics::Daemon {
+            version: env!("CARGO_PKG_VERSION"),
+            io_backend: io.backend.name(),
+            is_fallback: io.why_not_uring.is_some(),
+            abi: (ABI_MAJOR.into(), ABI_MINOR.into()),
+            start: show::timestamp(self.start),
+            streams_max: STREAMS_MAX,
+            stream_memory_bytes: self.budget.bytes_of(self.segments()),
+            stream_memory_max_bytes: self.budget.bytes_max(),
+            arena_page_bytes: huge_pages::arena_page_len(),
+            attachments: self.attachments.len(),
+        };
+        Snapshot { daemon, shards: self.engine.stats(), streams: self.registry.metrics().collect() }
     }
 
     /// Does what the attach thread asks for.

@@ -24,6 +24,7 @@ use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
 use crate::limits::PAGE_LEN_MAX;
+use crate::metrics;
 use crate::publish::Access;
 use crate::shard::StreamStats;
 use crate::time::{Now, UnixNanos};
@@ -41,6 +42,8 @@ struct Entry {
     spec: StreamSpec,
     shard: usize,
     rates: Rates,
+    /// What `shown` has a part of.
+    stats: StreamStats,
     shown: Arc<v1::Stream>,
 }
 
@@ -121,7 +124,8 @@ impl Registry {
         let answer = v1::Stream::clone(&shown);
         self.names.insert(place.uid, id.clone());
         let Place { uid, shard } = place;
-        self.streams.insert(id, Entry { uid, spec, shard, rates: Rates::default(), shown });
+        let (rates, stats) = (Rates::default(), StreamStats::default());
+        self.streams.insert(id, Entry { uid, spec, shard, rates, stats, shown });
         answer
     }
 
@@ -229,6 +233,23 @@ impl Registry {
         page
     }
 
+    /// What metrics tell of each stream.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = metrics::Stream> {
+        self.streams.iter().map(|(id, Entry { shard, stats, shown, .. })| metrics::Stream {
+            id: id.clone(),
+            shard: *shard,
+            state: shown.state(),
+            reason: shown.reason(),
+            state_since: shown.state_since,
+            created: shown.create_time,
+            last_unit: shown.last_frame_time,
+            next_attempt: shown.next_attempt,
+            withdrawal_pending_since: shown.withdrawal_pending_since,
+            track: shown.tracks.first().copied(),
+            stats: *stats,
+        })
+    }
+
     /// A watch from revision `from`, or of everything when it is 0.
     pub(crate) fn watch(&mut self, from: u64) -> Watch {
         match from {
@@ -304,6 +325,7 @@ impl Registry {
     pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, now: Now) {
         let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
         entry.rates.sample(now.mono, stats.camera.units, stats.camera.unit_bytes);
+        entry.stats = *stats;
         let (fps, bitrate_bps) = entry.rates.per_second();
         let shown = Arc::make_mut(&mut entry.shown);
         shown.reconnects = stats.camera.reconnects;

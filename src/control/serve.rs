@@ -18,6 +18,7 @@ use super::api::Api;
 use super::budget::Budget;
 use super::callers::{Caller, Callers};
 use super::engine::{self, Bell, Engine, StartError};
+use super::http;
 use super::huge_pages;
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
@@ -57,6 +58,9 @@ pub enum RunError {
     /// No address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// No thread for metrics.
+    #[error("cannot start the HTTP thread")]
+    Http(#[source] io::Error),
     /// No thread for the readers.
     #[error("cannot start the attach thread")]
     Attach(#[source] io::Error),
@@ -90,6 +94,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let door = Listener::bind_with_mode(&config.ring_socket, config.ring_socket_mode)
         .map_err(RunError::RingSocket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
+    let http = config.http.map(listen::bind_http).transpose()?;
     let (engine, bells) = Engine::start(&config)?;
     let (requests, mut readers) = mpsc::unbounded_channel();
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
@@ -117,6 +122,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     for socket in sockets {
         let callers = Callers::one_of(config.listen.len());
         claims.extend(socket.serve(&api, callers, closing.clone(), &mut servers)?);
+    }
+    // Last: who finds it finds a daemon that takes requests.
+    if let Some(listener) = http {
+        http::spawn(listener, plane.clone(), closing.clone()).map_err(RunError::Http)?;
     }
     info!(listen, shards = config.shards, "ready");
 
