@@ -347,6 +347,14 @@ impl Depacketizer {
 
     /// Takes a header of `len` bytes, at most 2, that may straddle pieces.
     fn take(&mut self, input: &mut &[u8], len: usize) -> Option<[u8; 2]> {
+        // The usual case: all of it is here.
+        if self.carried == 0
+            && let Some((header, rest)) = input.split_at_checked(len)
+        {
+            *input = rest;
+            self.left -= len;
+            return Some(header_of(header));
+        }
         for &byte in self.take_some(input, len - self.carried.min(len)) {
             if let Some(slot) = self.carry.get_mut(self.carried) {
                 *slot = byte;

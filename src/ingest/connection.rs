@@ -222,9 +222,14 @@ impl Connection {
                 self.session.on_request(&request);
                 self.on_session_events(now, sink);
             }
+            Event::Frame { channel, payload } => {
+                if let MediaState::Described(receiver) = &mut self.media {
+                    receiver.frame(now, channel, payload, stats, sink);
+                }
+            }
             Event::DataStart { channel, len } => {
                 if let MediaState::Described(receiver) = &mut self.media {
-                    receiver.frame_begin(channel, len, stats);
+                    receiver.frame_begin(channel, len.into(), stats);
                 }
             }
             Event::Data(bytes) => {

@@ -15,6 +15,7 @@ use crate::limits::OUTBOX_LEN_MAX;
 use crate::rtp::rtcp::{self, Feedback, Packet};
 use crate::rtp::{
     Arrival, Header, MediaClock, PacketEvent, PacketParser, ReceptionReport, Sequence, WallClock,
+    plain_packet,
 };
 use crate::rtsp::{Channels, Media};
 use crate::time::{Mono, Now};
@@ -92,14 +93,38 @@ impl Receiver {
         self.channels = channels;
     }
 
+    /// A whole interleaved frame. That of a plain packet needs no parser that remembers where it stands.
+    pub(super) fn frame(
+        &mut self,
+        now: Now,
+        channel: u8,
+        frame: &[u8],
+        stats: &mut CameraStats,
+        sink: &mut impl AccessUnitSink,
+    ) {
+        let Some((header, payload)) = plain_packet(frame).filter(|_| self.is_ours(channel)) else {
+            self.frame_begin(channel, frame.len(), stats);
+            return self.frame_bytes(now, frame, stats, sink);
+        };
+        self.packet_begin(now, header, stats, sink);
+        if std::mem::replace(&mut self.frame, Frame::Ignored) == Frame::Used {
+            self.depacketizer.packet_bytes(payload, sink);
+            self.depacketizer.packet_end(sink);
+        }
+    }
+
     /// An interleaved frame of `len` bytes begins.
-    pub(super) fn frame_begin(&mut self, channel: u8, len: u16, stats: &mut CameraStats) {
-        // RTP and RTCP are told apart by content: some cameras send both on the RTP channel.
-        let ours = channel == self.channels.rtp || Some(channel) == self.channels.rtcp;
-        self.frame = if ours && self.parser.begin(len.into()).is_ok() { Frame::Open } else { Frame::Ignored };
+    pub(super) fn frame_begin(&mut self, channel: u8, len: usize, stats: &mut CameraStats) {
+        let ours = self.is_ours(channel);
+        self.frame = if ours && self.parser.begin(len).is_ok() { Frame::Open } else { Frame::Ignored };
         if self.frame == Frame::Ignored {
             stats.ignored_packets += 1;
         }
+    }
+
+    /// RTP and RTCP are told apart by content: some cameras send both on the RTP channel.
+    fn is_ours(&self, channel: u8) -> bool {
+        channel == self.channels.rtp || Some(channel) == self.channels.rtcp
     }
 
     /// The next bytes of the frame.

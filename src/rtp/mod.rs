@@ -16,6 +16,6 @@ mod stream;
 mod wall_clock;
 
 pub use media_clock::{CLOCK_RATE, MediaClock, MediaTime, pts_ns};
-pub use packet::{Header, PacketError, PacketEvent, PacketParser, is_rtcp};
+pub use packet::{Header, PacketError, PacketEvent, PacketParser, is_rtcp, plain_packet};
 pub use sequence::{Arrival, ReceptionReport, Sequence};
 pub use wall_clock::{ClockSource, WallClock, WallTime};

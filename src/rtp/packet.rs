@@ -25,6 +25,32 @@ pub struct Header {
     pub payload_len: usize,
 }
 
+impl Header {
+    /// Decodes the fixed header (RFC 3550 §5.1). `payload_len` is 0.
+    pub(super) const fn decode(fixed: &[u8; FIXED_LEN]) -> Self {
+        let [_, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = *fixed;
+        Self {
+            marker: second & 0x80 != 0,
+            payload_type: second & 0x7f,
+            sequence: u16::from_be_bytes([s0, s1]),
+            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+            ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
+            payload_len: 0,
+        }
+    }
+}
+
+/// Header and payload of a whole packet that has neither CSRC list nor extension nor padding and is no RTCP, as nearly
+/// all are. `None`: it is for [`PacketParser`], which may refuse it.
+pub fn plain_packet(packet: &[u8]) -> Option<(Header, &[u8])> {
+    let (fixed, payload) = packet.split_first_chunk::<FIXED_LEN>()?;
+    let [first, second, ..] = *fixed;
+    if first != VERSION << 6 || is_rtcp(second) || packet.len() > RTP_PACKET_LEN_MAX {
+        return None;
+    }
+    Some((Header { payload_len: payload.len(), ..Header::decode(fixed) }, payload))
+}
+
 /// What [`PacketParser::next`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketEvent<'a> {
@@ -238,6 +264,7 @@ const RTCP_LEN_MIN: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Header, payload, RTCP, and whether the packet ended.
     type Parsed = (Option<Header>, Vec<u8>, Vec<u8>, bool);
@@ -374,6 +401,26 @@ mod tests {
             while parser.next(&mut input).unwrap().is_some() {}
             parser.begin(packet.len()).unwrap();
             assert_eq!(parser.next(&mut &packet[..]), Ok(Some(PacketEvent::Header(expected()))), "{cut}");
+        }
+    }
+
+    proptest! {
+        /// The short way gives what the parser gives, or leaves the packet to it. First and second byte are often those
+        /// that decide.
+        #[test]
+        fn a_plain_packet_is_what_the_parser_makes_of_it(
+            first in prop_oneof![Just(0x80_u8), any::<u8>()],
+            second in prop_oneof![Just(0xe0_u8), 198..210_u8, any::<u8>()],
+            rest in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let packet = [&[first, second], &rest[..]].concat();
+            let parsed = parse(&packet, &[]);
+            if let Some((header, payload)) = plain_packet(&packet) {
+                prop_assert_eq!(parsed, Ok((Some(header), payload.to_vec(), vec![], true)));
+            } else {
+                let is_plain = first == 0x80 && !is_rtcp(second);
+                prop_assert!(!is_plain || packet.len() < FIXED_LEN, "{:?}", parsed);
+            }
         }
     }
 }

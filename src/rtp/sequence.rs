@@ -201,8 +201,10 @@ impl Source {
 
 /// A point in time as the RTP clock would count it; wraps.
 fn arrival_ticks(at: Mono) -> u32 {
-    let ticks = u128::from(at.as_nanos()) * u128::from(CLOCK_RATE) / 1_000_000_000;
-    u32::try_from(ticks & u128::from(u32::MAX)).unwrap_or(0)
+    // In two parts, because 64 bits hold nanoseconds for centuries, but not times 90,000.
+    const NANOS_PER_9_TICKS: u64 = 9 * 1_000_000_000 / CLOCK_RATE as u64;
+    let nanos = at.as_nanos();
+    low_32(nanos / NANOS_PER_9_TICKS * 9 + nanos % NANOS_PER_9_TICKS * 9 / NANOS_PER_9_TICKS)
 }
 
 fn low_32(value: u64) -> u32 {
@@ -309,5 +311,13 @@ mod tests {
         // 1 ms either way is a deviation of 90 ticks each time, to which the filter converges.
         let jitter = sequence.report().unwrap().jitter;
         assert!((85..=91).contains(&jitter), "{jitter}");
+    }
+
+    #[test]
+    fn arrival_is_counted_as_the_clock_counts_for_centuries() {
+        for nanos in [0, 1, 99_999, 100_000, 11_111, 11_112, 1_700_000_000_000_000_000, u64::MAX] {
+            let exact = u128::from(nanos) * u128::from(CLOCK_RATE) / 1_000_000_000;
+            assert_eq!(u128::from(arrival_ticks(Mono(nanos))), exact & u128::from(u32::MAX), "{nanos}");
+        }
     }
 }

@@ -101,15 +101,8 @@ impl PayloadStream {
 
     /// Decodes the fixed header (RFC 3550 §5.1).
     fn fixed(&mut self, bytes: [u8; FIXED_LEN]) -> Result<(), PacketError> {
-        let [first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3] = bytes;
-        self.header = Header {
-            marker: second & 0x80 != 0,
-            payload_type: second & 0x7f,
-            sequence: u16::from_be_bytes([s0, s1]),
-            timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
-            ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
-            payload_len: 0,
-        };
+        let [first, ..] = bytes;
+        self.header = Header::decode(&bytes);
         self.has_extension = first & 0x10 != 0;
         self.skip = usize::from(first & 0x0f) * 4;
         self.state = State::Csrc;

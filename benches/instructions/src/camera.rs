@@ -94,7 +94,7 @@ impl Camera {
         let mut payload_len = 0;
         for mut piece in received.pieces() {
             while let Some(event) = self.framer.next(&mut piece)? {
-                if let Event::Data(bytes) = event {
+                if let Event::Frame { payload: bytes, .. } | Event::Data(bytes) = event {
                     payload_len += bytes.len();
                 }
             }

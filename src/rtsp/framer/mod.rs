@@ -5,7 +5,8 @@
 //! for the next believable beginning, says how much it skipped, and goes on.
 //!
 //! Invariant: `Ok(None)` means that all input was consumed. The events do not depend on how the stream was
-//! split, except for the number of pieces that one payload or one skipped run comes in.
+//! split, except for the number of pieces that one payload or one skipped run comes in, and for whether a frame is told
+//! as a whole.
 
 mod lead;
 mod text;
@@ -15,13 +16,21 @@ use self::text::TextGatherer;
 use super::message::{Request, Response};
 use crate::limits::RTSP_RESYNC_LEN_MAX;
 
-/// One thing that the camera sent. The events of one frame are `DataStart`, any number of `Data`, `DataEnd`.
+/// One thing that the camera sent. The events of one frame are `DataStart`, any number of `Data`, `DataEnd`; or `Frame`
+/// alone, when all of it is in the input, as nearly all frames of a camera are that sends whole access units.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole answer.
     Response(Response),
     /// A whole request from the camera.
     Request(Request),
+    /// A whole interleaved frame.
+    Frame {
+        /// Its channel.
+        channel: u8,
+        /// Its payload; may be empty.
+        payload: &'a [u8],
+    },
     /// An interleaved frame begins.
     DataStart {
         /// Its channel; may be one that nobody set up.
@@ -157,8 +166,14 @@ impl Framer {
             if let [b'$', channel, high, low, rest @ ..] = *input
                 && self.expected.knows(*channel)
             {
+                let len = u16::from_be_bytes([*high, *low]);
+                if let Some((payload, rest)) = rest.split_at_checked(len.into()) {
+                    *input = rest;
+                    self.searched = 0;
+                    return Ok(Step::Event(Event::Frame { channel: *channel, payload }));
+                }
                 *input = rest;
-                return Ok(self.begin_frame(*channel, u16::from_be_bytes([*high, *low])));
+                return Ok(self.begin_frame(*channel, len));
             }
         }
         if !self.lead.take_from(input) {

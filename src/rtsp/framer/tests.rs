@@ -117,10 +117,12 @@ fn payload_is_the_callers_memory() {
     let bytes = frame(0, &rtp(1, 100));
     let mut framer = agreed();
     let mut input = &bytes[..];
+    let Ok(Some(Event::Frame { channel: 0, payload })) = framer.next(&mut input) else { panic!("no frame") };
+    assert_eq!((payload.as_ptr(), payload.len()), (bytes[4..].as_ptr(), 100));
+    let mut input = &bytes[..50];
     assert_eq!(framer.next(&mut input), Ok(Some(Event::DataStart { channel: 0, len: 100 })));
     let Ok(Some(Event::Data(data))) = framer.next(&mut input) else { panic!("no data") };
-    assert_eq!(data.as_ptr(), bytes[4..].as_ptr());
-    assert_eq!(data.len(), 100);
+    assert_eq!((data.as_ptr(), data.len()), (bytes[4..].as_ptr(), 46));
 }
 
 #[test]
@@ -260,6 +262,10 @@ fn collect(mut framer: Framer, pieces: &[&[u8]]) -> Result<Vec<String>, FramerEr
                     seen.push(format!("response {} {}", response.status, response.body.len()))
                 }
                 Event::Request(request) => seen.push(format!("request {}", request.method)),
+                Event::Frame { channel, payload } => {
+                    assert_eq!(frame, None);
+                    seen.push(data(channel, payload.len()));
+                }
                 Event::DataStart { channel, len } => {
                     assert_eq!(frame.replace((channel, usize::from(len), 0)), None);
                 }

@@ -428,9 +428,11 @@ impl Talk {
             match &event {
                 Event::Response(response) => self.session.on_response(response, self.now),
                 Event::Request(request) => self.session.on_request(request),
-                Event::DataStart { .. } | Event::Data(_) | Event::DataEnd | Event::Skipped { .. } => {
-                    panic!("{event:?}")
-                }
+                Event::Frame { .. }
+                | Event::DataStart { .. }
+                | Event::Data(_)
+                | Event::DataEnd
+                | Event::Skipped { .. } => panic!("{event:?}"),
             }
         }
     }
