@@ -1,6 +1,7 @@
 //! The video of one connection: interleaved frames to access units, and the reports that go back.
 //!
 //! ```text
+//!  whole plain frame ───────┐
 //!  frame ─▶ PacketParser ─┬─ RTP ─▶ Sequence, MediaClock, WallClock ─▶ Depacketizer ─▶ sink
 //!                         └─ RTCP ─▶ WallClock
 //! ```

@@ -1,5 +1,7 @@
 //! A camera's whole life in no time: scripted answers, a clock that jumps, a sink that insists on its order.
 
+mod portions;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -390,25 +392,6 @@ fn secrets_are_in_no_debug_print_and_no_status() {
     assert!(!printed.contains("hunter2") && !printed.contains("operator:"), "{printed}");
 }
 
-#[test]
-fn the_portions_of_the_input_do_not_matter() {
-    let mut whole = World::playing();
-    whole.batch = Some(Vec::new());
-    for number in 1..6u16 {
-        let key = number % 3 == 0;
-        whole.unit(number, u32::from(number) * 3600, key);
-    }
-    let bytes = whole.batch.take().unwrap();
-    whole.camera.on_bytes(whole.now, &bytes, &mut whole.sink);
-    for portion in 1..40 {
-        let mut split = World::playing();
-        for piece in bytes.chunks(portion) {
-            split.camera.on_bytes(split.now, piece, &mut split.sink);
-        }
-        assert_eq!(split.sink.units, whole.sink.units, "in portions of {portion}");
-    }
-}
-
 proptest! {
     #[test]
     fn no_bytes_panic_or_leave_the_camera_without_a_deadline(
@@ -448,8 +431,6 @@ struct World {
     log: String,
     sent: Vec<u8>,
     did: Vec<Did>,
-    /// When set, bytes are kept here instead of being received.
-    batch: Option<Vec<u8>>,
 }
 
 impl World {
@@ -458,15 +439,7 @@ impl World {
         let now = Now { mono: Mono(1_000_000_000_000), wall: UnixNanos(1_700_000_000_000_000_000) };
         let config = CameraConfig { url, credentials, policy: Policy::default() };
         let camera = Camera::new(config, 42, now);
-        Self {
-            camera,
-            sink: VecSink::new(),
-            now,
-            log: String::new(),
-            sent: Vec::new(),
-            did: Vec::new(),
-            batch: None,
-        }
+        Self { camera, sink: VecSink::new(), now, log: String::new(), sent: Vec::new(), did: Vec::new() }
     }
 
     /// A camera whose first unit came.
@@ -487,14 +460,27 @@ impl World {
         self.camera.on_connected(self.now);
     }
 
+    /// A camera that has not answered PLAY yet.
+    fn asked_to_play() -> Self {
+        let mut world = Self::new("rtsp://10.1.1.1/live");
+        world.start();
+        world.ask_to_play();
+        world.take();
+        world
+    }
+
     /// From the TCP connection to PLAY's answer.
     fn play(&mut self) {
+        self.ask_to_play();
+        self.reply(200, "");
+    }
+
+    fn ask_to_play(&mut self) {
         self.connect();
         self.reply(200, "");
         let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t0\r\n";
         self.receive(format!("RTSP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes());
         self.reply(200, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n");
-        self.reply(200, "");
         assert!(self.sent().contains("PLAY "), "{}", self.log);
     }
 
@@ -520,10 +506,7 @@ impl World {
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        match &mut self.batch {
-            Some(batch) => batch.extend(bytes),
-            None => self.camera.on_bytes(self.now, bytes, &mut self.sink),
-        }
+        self.camera.on_bytes(self.now, bytes, &mut self.sink);
         self.collect();
     }
 
