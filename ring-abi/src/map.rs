@@ -58,9 +58,11 @@ impl Mapping<ReadWrite> {
     /// What the system says, also when it has no memory for all pages: `MAP_POPULATE` would not tell.
     pub(crate) fn read_write(fd: impl AsFd, len: usize) -> io::Result<Self> {
         let raw = MmapOptions::new().len(len).map_raw(&fd.as_fd())?;
-        // Whole ones only: the rest of the last would be memory that is not the segment's. Where the kernel has none for
-        // shared memory it refuses, or does nothing.
-        let _ = raw.advise_range(Advice::HugePage, 0, len - len % HUGE_PAGE_LEN);
+        // Whole ones only: the rest of the last would be memory that is not the segment's, which some settings give unasked.
+        // Where the kernel has none for shared memory it refuses, or does nothing.
+        let whole = len - len % HUGE_PAGE_LEN;
+        let _ = raw.advise_range(Advice::HugePage, 0, whole);
+        let _ = raw.advise_range(Advice::NoHugePage, whole, len - whole);
         raw.advise(Advice::PopulateWrite)?;
         Ok(Self { raw: Arc::new(raw), len: len as u64, access: PhantomData })
     }

@@ -1,4 +1,5 @@
-//! Whether the kernel gives arenas pages of 2 MiB. `ring-abi` asks for them; a setting of the machine decides.
+//! Whether arenas are to have pages of 2 MiB. `ring-abi` asks for them; a setting of the machine decides. What it says is not always
+//! had: memory may be too fragmented.
 //!
 //! See the kernel's `Documentation/admin-guide/mm/transhuge.rst`, "Hugepages in tmpfs/shmem": memfds follow the global
 //! `shmem_enabled`, since Linux 6.11 unless the page size's own file says otherwise.
@@ -14,7 +15,7 @@ const HUGE_PAGE_LEN: u64 = 2 << 20;
 const GLOBAL: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 const OF_THIS_SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled";
 
-/// Bytes of the pages that an arena made now lies on.
+/// Bytes of the pages that the kernel is to give to an arena made now.
 pub(crate) fn arena_page_len() -> u64 {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     if are_given(chosen(&read(GLOBAL)), chosen(&read(OF_THIS_SIZE))) { HUGE_PAGE_LEN } else { PAGE_LEN }
@@ -23,10 +24,10 @@ pub(crate) fn arena_page_len() -> u64 {
 /// Tells the operator what could be gained.
 pub(crate) fn log() {
     match arena_page_len() {
-        HUGE_PAGE_LEN => info!("arenas lie on pages of 2 MiB"),
+        HUGE_PAGE_LEN => info!("the kernel is set to give arenas pages of 2 MiB"),
         _ => info!(
-            "arenas lie on pages of 4 KiB; with `echo advise > {GLOBAL}` those made from then on have pages of 2 MiB, which takes \
-             less processor time"
+            "arenas lie on pages of 4 KiB; with `advise` in {GLOBAL} (and `inherit` in {OF_THIS_SIZE}) those made from then on have \
+             pages of 2 MiB, which takes less processor time"
         ),
     }
 }
@@ -35,9 +36,10 @@ pub(crate) fn log() {
 fn are_given(global: &str, of_this_size: &str) -> bool {
     match (global, of_this_size) {
         ("deny", _) => false,
-        ("force", _) | (_, "always" | "within_size" | "advise") => true,
-        (global, "inherit" | "") => matches!(global, "always" | "within_size" | "advise"),
-        _ => false,
+        ("force" | "always" | "within_size" | "advise", "inherit" | "") => true,
+        // It forces those sizes that follow it, and no other.
+        ("force", _) => false,
+        (_, own) => matches!(own, "always" | "within_size" | "advise"),
     }
 }
 
@@ -66,7 +68,10 @@ mod tests {
             ("never", "advise", true),
             ("always", "never", false),
             ("deny", "always", false),
-            ("force", "never", true),
+            ("force", "inherit", true),
+            ("force", "never", false),
+            ("force", "advise", false),
+            ("within_size", "inherit", true),
             ("", "", false),
         ] {
             assert_eq!(are_given(global, of_this_size), given, "{global:?} {of_this_size:?}");

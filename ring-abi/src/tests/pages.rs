@@ -1,4 +1,4 @@
-//! Which pages a segment lies on. What this machine's setting does not allow cannot be seen here; the rest holds for every setting.
+//! Which pages a segment lies on. The machine's setting decides, so what can be held everywhere is that no page is of another's memory.
 
 use crate::producer::{Producer, TrackSpec};
 
@@ -6,17 +6,26 @@ const ARENA_LEN: u64 = 8 << 20;
 const HUGE_PAGE_LEN: u64 = 2 << 20;
 
 #[test]
-fn a_segment_takes_its_own_length_of_memory_and_huge_pages_where_they_are_given() {
+fn a_segment_takes_its_own_length_of_memory_and_huge_pages_only_where_they_are_given() {
     let spec = TrackSpec::video(ARENA_LEN);
     let producer = Producer::create(0x7061_6765, 1, &[spec]).unwrap();
     let len = Producer::segment_len(&[spec]).unwrap();
+    let stat = rustix::fs::fstat(producer.fd()).unwrap();
 
-    let taken = rustix::fs::fstat(producer.fd()).unwrap().st_blocks * 512;
-    assert_eq!(u64::try_from(taken).unwrap(), len.next_multiple_of(4096), "no page behind its end");
-
-    let huge = mapped_huge(rustix::fs::fstat(producer.fd()).unwrap().st_ino);
-    let is_given = setting().contains("[advise]") || setting().contains("[always]");
-    assert_eq!(huge, if is_given { len / HUGE_PAGE_LEN * HUGE_PAGE_LEN } else { 0 });
+    assert_eq!(
+        u64::try_from(stat.st_blocks).unwrap() * 512,
+        len.next_multiple_of(4096),
+        "no page behind its end"
+    );
+    let huge = mapped_huge(stat.st_ino);
+    println!("{huge} bytes of {len} on huge pages");
+    assert!(huge.is_multiple_of(HUGE_PAGE_LEN) && huge <= len);
+    // Where it follows the global setting and that is `advise`, they can be had unless memory is in pieces.
+    match setting().as_str() {
+        "advise" | "always" => assert!(huge > 0, "none of them, though the kernel is set to give them"),
+        "never" => assert_eq!(huge, 0),
+        _ => {}
+    }
 }
 
 /// Bytes of huge pages in this process's mappings of the file.
@@ -35,12 +44,16 @@ fn mapped_huge(inode: u64) -> u64 {
     kib * 1024
 }
 
+/// The global setting, where this size of pages follows it.
 fn setting() -> String {
-    let of = |path| std::fs::read_to_string(path).unwrap_or_default();
-    match of("/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled") {
-        own if own.contains("[inherit]") || own.is_empty() => {
-            of("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
-        }
-        own => own,
+    let chosen = |path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'))
+            .map_or(String::new(), |it| it.0.to_owned())
+    };
+    match chosen("/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled").as_str() {
+        "inherit" => chosen("/sys/kernel/mm/transparent_hugepage/shmem_enabled"),
+        _ => String::new(),
     }
 }

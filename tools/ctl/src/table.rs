@@ -114,8 +114,12 @@ pub(crate) fn info(info: &Info) -> String {
 }
 
 fn stream_memory(info: &Info) -> String {
-    let pages = info.arena_page_bytes >> 10;
-    format!("at most {} MiB, arenas on pages of {pages} KiB", info.stream_memory_bytes_max >> 20)
+    let most = info.stream_memory_bytes_max >> 20;
+    match info.arena_page_bytes >> 10 {
+        // A daemon that does not tell.
+        0 => format!("at most {most} MiB"),
+        pages => format!("at most {most} MiB, arenas on pages of {pages} KiB"),
+    }
 }
 
 fn row(stream: &Stream, now: i64) -> [String; 9] {
