@@ -163,11 +163,11 @@ pub const EVENTS_PER_PASS: usize = 256;
 
 // HTTP -----------------------------------------------------------------------------------------------------
 
-/// HTTP connections at once. Others wait in the kernel's queue until one ends, which none can put off.
+/// HTTP connections at once. One more costs the oldest its own.
 pub const HTTP_CONNECTIONS_MAX: usize = 32;
 /// Bytes of a request's first line and headers.
 pub const HTTP_HEAD_LEN_MAX: usize = 16 * 1024;
-/// How long a client may take to say what it wants: it is on this machine, and silent ones make others wait so long.
+/// How long a client may take to say what it wants: it is on this machine.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the control thread may take to answer, until it is said that it does not.
 pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);

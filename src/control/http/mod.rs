@@ -1,20 +1,21 @@
 //! The HTTP endpoint: metrics, and how the daemon is.
 //!
 //! ```text
-//!  client ──▶ accept: a place ──▶ hyper ──▶ routes ──▶ Site ──Question──▶ control thread
-//!                 none: waits       │ too long, too slow      │ no answer in time
-//!                                   ▼                         ▼
-//!                                 closed                     503
+//!  client ──▶ accept ──▶ hyper ──▶ routes ──▶ Site ──Question──▶ control thread
+//!               │          │ too long, too slow      │ no answer in time
+//!               ▼          ▼                         ▼
+//!   too many: the oldest is closed                  503
 //! ```
 //! It has a thread of its own. The text of thousands of streams takes tens of milliseconds to write, which callers of the API need
 //! not wait for; and a control thread that does not answer any more can be told from one that does. A connection carries one
-//! request and has an end that its client cannot put off, so that whoever is slow, silent or many costs others some seconds.
+//! request and has an end that its client cannot put off. Whoever is slow, silent or many costs himself his connection and keeps
+//! nobody out: who asks for health must not be told by a supervisor's time-out that others were there.
 
 mod routes;
 mod site;
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::yield_now;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -71,8 +72,10 @@ pub(super) fn spawn(
 /// Answers on the control thread, with a step for others behind each answer.
 async fn answer(mut asked: mpsc::Receiver<Question>, plane: SharedPlane) {
     while let Some(question) = asked.recv().await {
-        // Who does not wait for its answer any more has gone away.
         match question {
+            // Who does not wait for it any more costs nothing.
+            Question::IsDraining(to) if to.is_closed() => {}
+            Question::Snapshot(to) if to.is_closed() => {}
             Question::IsDraining(to) => drop(to.send(plane.lock().is_draining())),
             Question::Snapshot(to) => drop(to.send(plane.lock().snapshot())),
         }
@@ -80,18 +83,24 @@ async fn answer(mut asked: mpsc::Receiver<Question>, plane: SharedPlane) {
     }
 }
 
-/// Lets clients in for ever, each when there is a place for it.
+/// Lets clients in for ever. One too many costs the oldest its connection.
 async fn accept(listener: &TcpListener, site: &Site) {
-    let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(HTTP_CONNECTIONS_MAX);
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                connections.retain(|connection| !connection.is_finished());
+                if connections.len() >= HTTP_CONNECTIONS_MAX
+                    && let Some(oldest) = connections.pop_front()
+                {
+                    debug!("an HTTP client was cut: others came");
+                    oldest.abort();
+                }
                 let site = site.clone();
-                tokio::spawn(async move {
-                    serve(stream, &site, HTTP_CONNECTION_TIMEOUT).await;
-                    drop(place);
-                });
+                let served = tokio::spawn(async move { serve(stream, &site, HTTP_CONNECTION_TIMEOUT).await });
+                connections.push_back(served.abort_handle());
+                // Those that are let in get to say something before the next one is.
+                yield_now().await;
             }
             Err(error) => {
                 warn!(%error, "an HTTP client could not be let in; it is tried again");
