@@ -88,9 +88,11 @@ def judged(load: dict, loads: list[dict]):
             yield from ((f"{name}: latency {quantile[:3]}, µs", [window["latency"][quantile] for window in found], limit, 0)
                         for quantile, limit in ((("p50_us", 60), ("p99_us", 200)) if unit else (("p99_us", 450),)))
         none = name.replace("1 reader", "0 readers")
-        if none in windows:
+        if none in windows and name in windows and not is_void(windows[none]) and all(rates(found, "reader_wakes")):
             yield f"{name}: a bell, feeding included, µs", bells(found, windows[none]), 4, 1
-        yield f"{name}: private KiB a stream", [window["grown_kib"] / window["cameras"] for window in found], 64, 1
+        # Below, what a daemon takes once is most of it.
+        if cameras >= 64:
+            yield f"{name}: private KiB a stream", [window["grown_kib"] / window["cameras"] for window in found], 64, 1
         yield f"{name}: system calls /s", rates(found, "system_calls"), 1500 if name == OURS else 5000, 0
         yield f"{name}: wake-ups /s", rates(found, "wake_ups"), 2500, 0
         # Only those that found no buffer; others are armed again after a pause or a new connection.

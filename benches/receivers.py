@@ -21,11 +21,14 @@ class Receiver:
     io: str = ""
     latency_us: int = 500
     readers: int = 0
+    # How often a reader asks to be woken at most; 0: as soon as there is something.
+    bell_ms: int = 0
 
     @property
     def name(self) -> str:
         if self.kind == "ours":
-            return f"ours, {self.io}, {self.latency_us} µs, {self.readers} reader{'s' * (self.readers != 1)}"
+            bell = f", woken every {self.bell_ms} ms" if self.bell_ms else ""
+            return f"ours, {self.io}, {self.latency_us} µs, {self.readers} reader{'s' * (self.readers != 1)}{bell}"
         return f"discard, {self.io}" if self.kind == "discard" else TITLES[self.kind]
 
     @property
@@ -109,7 +112,8 @@ class Daemon(Receiving):
         for stream in ids:
             rig.ctl("setup", stream, f"rtsp://{address}/{stream}")
         until(lambda: rig.states().count("streaming") == cameras, "a camera does not stream")
-        options = [["--summary", "--stamp"]] + [["--summary"]] * 2
+        bell = ["--bell-interval", str(receiver.bell_ms)] if receiver.bell_ms else []
+        options = [["--summary", "--stamp", *bell]] + [["--summary", *bell]] * 2
         self.readers = [
             rig.start(f"reader{index}", "vms-tap", "--ring-socket", str(rig.ring_socket), *options[index], *ids,
                       core=cores.readers)

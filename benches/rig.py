@@ -74,7 +74,7 @@ class Rig:
                 return lines[count - 1]
             time.sleep(0.05)
         said = path.read_text(errors="replace")[-2000:]
-        sys.exit(f"error: no '{words}' within {bound_s} s in {log}:\n{said}")
+        raise TimeoutError(f"no '{words}' within {bound_s} s in {log}:\n{said}")
 
     def last_json(self, log: str) -> dict:
         return json.loads((self.scratch / log).read_bytes().splitlines()[-1])

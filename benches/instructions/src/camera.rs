@@ -1,9 +1,12 @@
 //! One camera in this process: its bytes as they come from a socket, and each part of ingest that works on them.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use ring_abi::join::{From, Join};
-use ring_abi::layout::Class;
+use ring_abi::layout::{CURSOR_HEAD_LEN, Class, SESSION_HEAD_LEN};
 use ring_abi::producer::{ReaderRing, Session};
+use rustix::io::{pread, pwrite};
 use vms_media::codec::{
     AccessUnit, AccessUnitSink, AppendError, Codec, CommitError, ConfigError, ConfigId, Depacketizer,
     PacketInfo, ParameterSets,
@@ -23,11 +26,12 @@ const EPOCH: u64 = 1;
 /// The daemon's default for a camera of 4 Mbit/s.
 const ARENA_LEN: usize = 8 << 20;
 
-/// A camera that plays, with the stream that it publishes and one reader of it that never takes a unit.
+/// A camera that plays, with the stream that it publishes and one reader of it.
 #[derive(Debug)]
 pub(crate) struct Camera {
     machine: ingest::Camera,
     publisher: Publisher,
+    session: Arc<Session>,
     bells: Bells,
     framer: Framer,
     depacketizer: Depacketizer,
@@ -39,6 +43,8 @@ pub(crate) struct Camera {
 /// The interleaved frames of a unit, where the kernel has put them.
 #[derive(Debug)]
 pub(crate) struct Received {
+    /// What is sent each time.
+    template: Vec<u8>,
     bytes: Vec<u8>,
     packets: usize,
     /// What one receive brings at most.
@@ -58,6 +64,7 @@ impl Camera {
         let mut camera = Self {
             machine: ingest::Camera::new(config, 1, now),
             publisher,
+            session,
             bells: Bells::new(),
             framer: Framer::new(),
             depacketizer: Depacketizer::new(Codec::H264, false),
@@ -153,20 +160,34 @@ impl Camera {
         self.publisher.take_touched(&mut self.bells);
         self.bells.ring(self.now.mono, |_| false);
     }
+
+    /// The reader takes the unit, of which the producer sees that its head moves to the ring's tail (`ring-abi/SPEC.md`).
+    pub(crate) fn take(&self) -> Result<()> {
+        ensure!(self.publisher.counters().readers_behind == 0, "the reader was not given the unit");
+        let [session, cursor] = self.session.fds();
+        let mut tail = [0; 4];
+        pread(session, &mut tail, SESSION_HEAD_LEN)?;
+        let head = u64::from(u32::from_le_bytes(tail));
+        ensure!(head == self.units as u64, "the reader was given {head} units");
+        pwrite(cursor, &head.to_le_bytes(), CURSOR_HEAD_LEN)?;
+        Ok(())
+    }
 }
 
 impl Received {
     /// A unit with one slice of `unit_len` bytes, of which one receive brings `piece_len` at most.
     pub(crate) fn new(unit_len: usize, piece_len: usize) -> Self {
-        Self { bytes: frames_of_unit(unit_len), packets: unit_len.div_ceil(FRAGMENT_LEN), piece_len }
+        let template = frames_of_unit(unit_len);
+        Self { bytes: template.clone(), template, packets: unit_len.div_ceil(FRAGMENT_LEN), piece_len }
     }
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks(self.piece_len)
     }
 
-    /// Gives the packets the sequence numbers and the timestamp of unit `number`.
+    /// Writes the packets, as the kernel does, with the sequence numbers and the timestamp of unit `number`.
     fn stamp(&mut self, number: usize) {
+        self.bytes.copy_from_slice(&self.template);
         let (mut at, mut sequence) = (0, number * self.packets);
         while at < self.bytes.len() {
             let frame = &mut self.bytes[at..];

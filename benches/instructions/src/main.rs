@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `phases` | the cases, and one function a phase, named in the profile |
 //! | `camera` | a camera's bytes, and the parts of ingest that work on them |
-//! | `time` | the processor time of the camera's phases |
+//! | `time` | how long the camera's phases take |
 //! | `pair` | producers and readers in one process |
 //! | `callgrind` | running this program under callgrind and reading what it counted |
 //! | `baseline` | counts beside those that were committed |
@@ -38,7 +38,7 @@ use phases::{Case, TABLES};
 const HELP: &str = "\
 Usage: vms-instructions count BASELINE [--update]   print instructions a unit; compare with the file, or write it
        vms-instructions work CASE                   one case, for profilers
-       vms-instructions time                        processor time of a camera's unit";
+       vms-instructions time                        how long a camera's unit takes";
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

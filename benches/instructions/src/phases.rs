@@ -145,6 +145,7 @@ fn play(piece_len: usize) -> Result<()> {
         camera.depacketize(&received)?;
         camera.receive(&received)?;
         camera.feed();
+        camera.take()?;
     }
     for _ in 0..CAMERA_UNITS {
         camera.send(&mut received);
@@ -152,6 +153,7 @@ fn play(piece_len: usize) -> Result<()> {
         depacketize(&mut camera, &received)?;
         receive(&mut camera, &received)?;
         feed(&mut camera);
+        camera.take()?;
     }
     Ok(())
 }

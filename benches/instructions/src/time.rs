@@ -1,4 +1,4 @@
-//! Processor time of a camera's unit outside the kernel, with caches as cold as a daemon finds them: many cameras take turns.
+//! How long a camera's unit takes outside the kernel, by the wall clock and in medians, with caches as cold as a daemon finds them: many cameras take turns.
 //!
 //! The bytes lie in one buffer that was just written, as a receive buffer is; each camera's machine and arena were last used a
 //! round ago. Measured back to back, and after a sleep: a core that was idle has nothing of this program left in its caches and
@@ -58,6 +58,7 @@ fn round(
         let ended = Instant::now();
         camera.feed();
         note(ended - began, ended.elapsed());
+        camera.take()?;
     }
     Ok(())
 }
