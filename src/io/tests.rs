@@ -50,6 +50,7 @@ on_both![
     a_peer_that_does_not_read_fills_the_outbox,
     a_wait_ends_at_its_time_out_and_by_a_wake,
     a_hold_sleeps_over_a_completion_and_ends_by_itself,
+    a_hold_of_less_than_a_microsecond_is_none,
     a_waiter_of_another_thread_is_woken,
     closing_what_failed_at_once_is_silent,
     sizes_are_checked,
@@ -305,6 +306,18 @@ fn a_hold_sleeps_over_a_completion_and_ends_by_itself(kind: BackendKind) {
     net.io.wait(None, Duration::from_millis(30)).unwrap();
     let slept = clock_gettime(ClockId::Monotonic) - begin;
     assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 }, "{slept:?}");
+    let Some(Completion::Received(t, bytes)) = net.io.next_completion() else { panic!() };
+    assert!(t == token && *bytes == *b"one");
+}
+
+fn a_hold_of_less_than_a_microsecond_is_none(kind: BackendKind) {
+    let (mut net, token, mut peer) = connected(kind, Config::default());
+    net.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    peer.write_all(b"one").unwrap();
+    let begin = clock_gettime(ClockId::Monotonic);
+    net.io.wait(Some(Duration::from_secs(20)), Duration::from_nanos(999)).unwrap();
+    let slept = clock_gettime(ClockId::Monotonic) - begin;
+    assert!(slept.tv_sec < 10, "it waited for more than came: {slept:?}");
     let Some(Completion::Received(t, bytes)) = net.io.next_completion() else { panic!() };
     assert!(t == token && *bytes == *b"one");
 }

@@ -12,6 +12,8 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
+/// The shortest hold there is.
+const HOLD_MIN: Duration = Duration::from_micros(1);
 /// How long the destructor waits for the kernel to let go of each remaining operation.
 const QUIESCE_STEP: Duration = Duration::from_millis(100);
 /// How often it does.
@@ -125,7 +127,7 @@ impl Ring {
     /// Submits what is queued and sleeps until a completion is there or `timeout` has passed (`None`: no bound,
     /// zero: no sleep).
     ///
-    /// For `hold` from now on, only `batch` completions end the sleep; after it, one does.
+    /// For `hold` from now on, only `batch` completions end the sleep; after it, one does. Less than a microsecond is none.
     ///
     /// # Errors
     /// The kernel cannot wait; not for a time-out, a signal, or completions that have to be taken first.
@@ -139,7 +141,8 @@ impl Ring {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return self.poll();
         }
-        if hold.is_zero() {
+        // The kernel counts whole microseconds, and none of them means no end of the hold: it would wait for the whole batch.
+        if hold < HOLD_MIN {
             return self.sleep(timeout, Duration::ZERO, 1);
         }
         if self.uring.params().is_feature_min_timeout() {
