@@ -367,5 +367,7 @@ fn held_streams(daemon: Pid) -> [usize; 2] {
     let files = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     let is_stream = |name: &str| name.contains("memfd:vms-stream");
     let open = files.filter(|file| is_stream(&file.to_string_lossy())).count();
-    [maps.lines().filter(|line| is_stream(line)).count(), open]
+    // A mapping whose pages are of two kinds is told in two lines; the first of them begins with the file.
+    let begins = |line: &&str| line.split_whitespace().nth(2) == Some("00000000");
+    [maps.lines().filter(|line| is_stream(line)).filter(begins).count(), open]
 }
