@@ -52,7 +52,8 @@ const COMPLETIONS_PER_TURN: usize = 1024;
 /// How large a back end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Receive buffers; a power of two, at most 32768. Few and hot is fast: 64, or 128 above 64 cameras.
+    /// Receive buffers; a power of two, at most 32768. Few and hot is fast: 64, which no receive
+    /// found empty at 200 cameras.
     pub buffers: u16,
     /// Bytes of each.
     pub buffer_len: usize,
