@@ -38,7 +38,9 @@ impl Backoff {
         let jitter = base.saturating_mul(wait.jitter_percent.min(100)) / 100;
         let span_ns = u64::try_from(jitter.as_nanos()).unwrap_or(u64::MAX / 2).saturating_mul(2);
         let offset = Duration::from_nanos(self.random.below(span_ns.saturating_add(1)));
-        base.saturating_sub(jitter) + offset
+        // A refused login is never repeated earlier than was promised: cameras count.
+        let earliest = if series == Series::Login { base } else { base.saturating_sub(jitter) };
+        earliest.saturating_add(offset)
     }
 
     /// Forgets earlier failures: the next wait is the first of its series.
@@ -133,6 +135,26 @@ mod tests {
             waits(&[Login, Ordinary, Login, Busy, Ordinary, Login, Ordinary, Login, Ordinary, Login]),
             [300, 1, 600, 15, 1, 1200, 1, 2400, 1, 3600]
         );
+    }
+
+    #[test]
+    fn no_login_is_repeated_before_its_time() {
+        let policy = Policy::default();
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(seed);
+            for promised_s in [300.0, 600.0, 1200.0, 2400.0, 3600.0, 3600.0] {
+                let wait = backoff.next_wait(Series::Login, &policy.retry_auth).as_secs_f64();
+                assert!((promised_s..=promised_s * 1.2).contains(&wait), "{wait} {promised_s}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fixed_wait_can_be_asked_for() {
+        let five = Duration::from_secs(5);
+        let fixed = Wait { initial: five, max: five, multiplier: 1, jitter_percent: 0 };
+        let mut backoff = Backoff::new(7);
+        assert!((0..20).all(|_| backoff.next_wait(Series::Ordinary, &fixed) == five));
     }
 
     #[test]

@@ -57,7 +57,8 @@ impl Policy {
     }
 }
 
-/// A series of waits: `initial`, `initial × multiplier`, … up to `max`, each moved by up to ± `jitter_percent`.
+/// A series of waits: `initial`, `initial × multiplier`, … up to `max`, each moved by up to ± `jitter_percent`
+/// (after a refused login: by up to twice that, later only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// The first wait.
@@ -66,7 +67,7 @@ pub struct Wait {
     pub max: Duration,
     /// Factor from one wait to the next.
     pub multiplier: u32,
-    /// Half-width of the random part, in percent of the wait.
+    /// Half-width of the random part, in percent of the wait. After a refused login the random part only adds.
     pub jitter_percent: u32,
 }
 
@@ -93,7 +94,7 @@ impl Default for Policy {
             report_interval: Duration::from_secs(5),
             stable_after: Duration::from_secs(10),
             retry: Wait::doubling(1, 30),
-            retry_auth: Wait::doubling(300, 3600),
+            retry_auth: Wait { jitter_percent: 10, ..Wait::doubling(300, 3600) },
             retry_busy: Wait::doubling(15, 60),
             retry_unsupported: Wait::doubling(300, 3600),
         }
