@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::limits::SHARDS_MAX;
+use crate::limits::{CONNECTS_AT_ONCE_DEFAULT, SHARDS_MAX};
 
 /// The words of the command line.
 #[derive(Debug, Parser)]
@@ -36,6 +36,10 @@ pub struct Args {
     /// processor time; a shard that is not busy does not wait.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     latency_us: u32,
+    /// How many cameras are connected to at once, over all shards: after a power cut the others wait for their turn. An
+    /// attempt that takes longer than 2 s no longer counts.
+    #[arg(long, value_name = "N", default_value_t = CONNECTS_AT_ONCE_DEFAULT, value_parser = clap::value_parser!(u16).range(1..))]
+    connects_at_once: u16,
     /// Where metrics and health are told over HTTP (GET /metrics, /healthz, /readyz): a loopback address such as 127.0.0.1:9464.
     /// Default: nowhere.
     #[arg(long, value_name = "ADDR")]
@@ -77,6 +81,8 @@ pub struct Config {
     pub io: IoBackend,
     /// How long a busy shard may gather before it wakes.
     pub latency: Duration,
+    /// How many cameras are connected to at once, over all shards; at least 1.
+    pub connects_at_once: u16,
     /// Where metrics and health are told: a loopback address.
     pub http: Option<SocketAddr>,
 }
@@ -157,8 +163,17 @@ impl Config {
         }
         let latency = Duration::from_micros(args.latency_us.into());
         let http = args.http.as_deref().map(http_address).transpose()?;
-        let ring_socket_mode = args.ring_socket_mode;
-        Ok(Self { listen, ring_socket, ring_socket_mode, shards, io: args.io, latency, http })
+        let (ring_socket_mode, connects_at_once) = (args.ring_socket_mode, args.connects_at_once);
+        Ok(Self {
+            listen,
+            ring_socket,
+            ring_socket_mode,
+            shards,
+            io: args.io,
+            latency,
+            connects_at_once,
+            http,
+        })
     }
 }
 

@@ -106,6 +106,8 @@ pub const STREAMS_MAX: usize = 4096;
 pub const STREAM_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Receive buffers one stream may keep for its next turn before its connection is paused: others need them too.
 pub const STREAM_BUFFERS_MAX: usize = 8;
+/// Cameras that the daemon connects to at once, unless configured otherwise.
+pub const CONNECTS_AT_ONCE_DEFAULT: u16 = 64;
 /// Commands a shard takes in one turn.
 pub const COMMANDS_PER_TURN: usize = 64;
 /// Commands that may wait for one shard.

@@ -269,6 +269,7 @@ fn assert_daemon(metrics: &Metrics, info: &Value) {
     for (index, shard) in info["shard_stats"].as_array().unwrap().iter().enumerate() {
         for (name, field) in [
             ("streams", "streams"),
+            ("waiting_connects", "waiting_connects"),
             ("turns_total", "turns"),
             ("wake_ups_total", "wake_ups"),
             ("system_calls_total", "system_calls"),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,6 +134,7 @@ impl Engine {
                 index,
                 core: cores.get(index).copied(),
                 latency: config.latency,
+                connects_at_once: connects_of_a_shard(config),
                 backend,
                 io: Default::default(),
             };
@@ -379,6 +381,12 @@ impl Bell {
         self.0.readable().await?.clear_ready();
         Ok(())
     }
+}
+
+/// A shard's part of the connects that may be under way at once: at least one, so that no shard stands still.
+fn connects_of_a_shard(config: &Config) -> NonZeroUsize {
+    let part = usize::from(config.connects_at_once).div_euclid(config.shards.get());
+    NonZeroUsize::new(part).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Makes a stream's memory. Takes milliseconds, because every page of it is touched.

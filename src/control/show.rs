@@ -81,6 +81,7 @@ pub(crate) fn shard_stats(stats: &ShardStats) -> v1::ShardStats {
         out_of_buffers: stats.out_of_buffers,
         rearms: stats.rearms,
         overruns: stats.overruns,
+        waiting_connects: u32::try_from(stats.waiting_connects).unwrap_or(u32::MAX),
         cpu_ns: u64::try_from(stats.cpu.as_nanos()).unwrap_or(u64::MAX),
     }
 }

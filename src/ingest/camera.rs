@@ -310,6 +310,33 @@ impl Camera {
         &self.stats
     }
 
+    /// Whether the next call ([`Self::start`] for a new camera, [`Self::handle_timeout`] otherwise) begins an attempt.
+    pub fn is_about_to_begin(&self, now: Now) -> bool {
+        match self.phase {
+            Phase::Idle => true,
+            Phase::Waiting { until } => until <= now.mono,
+            Phase::Resolving { .. }
+            | Phase::Connecting { .. }
+            | Phase::Connected(_)
+            | Phase::Leaving { .. }
+            | Phase::Stopped => false,
+        }
+    }
+
+    /// Whether the camera has never been started.
+    pub const fn is_new(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    /// Whether an attempt is under way that has brought no video yet.
+    pub const fn is_attempting(&self) -> bool {
+        match self.phase {
+            Phase::Resolving { .. } | Phase::Connecting { .. } => true,
+            Phase::Connected(_) => matches!(self.status.state, State::Connecting),
+            Phase::Idle | Phase::Waiting { .. } | Phase::Leaving { .. } | Phase::Stopped => false,
+        }
+    }
+
     /// Whether an access unit is incomplete: more of it is about to come.
     pub fn is_unit_open(&self) -> bool {
         matches!(&self.phase, Phase::Connected(connection) if connection.is_unit_open())

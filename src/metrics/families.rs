@@ -70,6 +70,11 @@ pub(super) const SHARD: &[Family<ShardStats>] = &[
     gauge("vms_media_shard_streams", "Streams that the shard carries.", |shard, samples| {
         samples.put(shard.streams);
     }),
+    gauge(
+        "vms_media_shard_waiting_connects",
+        "Streams that would connect to their camera now and wait for their turn.",
+        |shard, samples| samples.put(shard.waiting_connects),
+    ),
     counter(
         "vms_media_shard_turns_total",
         "Turns: look at everything that happened, work on it, wake readers.",

@@ -120,6 +120,8 @@ pub struct ShardStats {
     pub rearms: u64,
     /// Times that a stream had more than its share of a turn and went on in the next.
     pub overruns: u64,
+    /// Streams that would connect to their camera and wait for their turn.
+    pub waiting_connects: usize,
 }
 
 /// Something that happened.

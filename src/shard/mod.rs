@@ -12,6 +12,7 @@
 mod command;
 mod deadlines;
 mod events;
+mod gate;
 mod handle;
 mod inbox;
 mod line;

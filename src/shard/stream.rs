@@ -51,6 +51,8 @@ pub(super) struct Stream {
     /// The format that the control thread knows of.
     told_format: Option<VideoFormat>,
     inbox: Inbox,
+    /// It would begin an attempt, and waits for its turn.
+    is_at_gate: bool,
     /// It was told to end, and is not to be started again.
     is_stopping: bool,
     /// The camera has said its last word.
@@ -79,6 +81,7 @@ impl Stream {
             departure: Departure::None,
             told_format: None,
             inbox: Inbox::default(),
+            is_at_gate: false,
             is_stopping: false,
             is_over: false,
             linger_until: None,
@@ -86,9 +89,35 @@ impl Stream {
         }
     }
 
-    /// Begins, or begins anew at once.
+    /// Whether the stream would begin an attempt now. It does nothing else then until [`begin`](Self::begin).
+    pub(super) fn waits_to_begin(&mut self, now: Now) -> bool {
+        let is_bound = self.is_stopping || self.is_broken;
+        self.is_at_gate = !is_bound && self.camera.is_about_to_begin(now);
+        self.is_at_gate
+    }
+
+    /// It is the stream's turn to begin an attempt.
+    pub(super) fn begin(&mut self, around: &mut Surroundings<'_>) {
+        if std::mem::take(&mut self.is_at_gate) {
+            self.call(around, |camera, publisher, now| {
+                if camera.is_new() {
+                    camera.start(now, publisher)
+                } else {
+                    camera.handle_timeout(now, publisher)
+                }
+            });
+        }
+    }
+
+    /// Whether an attempt is under way that has brought no video yet.
+    pub(super) const fn is_attempting(&self) -> bool {
+        self.camera.is_attempting() && !self.is_broken
+    }
+
+    /// Begins anew at once, whoever else waits: somebody asked for it.
     pub(super) fn start(&mut self, around: &mut Surroundings<'_>) {
         if !self.is_stopping {
+            self.is_at_gate = false;
             self.call(around, |camera, publisher, now| camera.start(now, publisher));
         }
     }
@@ -98,6 +127,7 @@ impl Stream {
         if std::mem::replace(&mut self.is_stopping, true) {
             return;
         }
+        self.is_at_gate = false;
         self.stay(around);
         self.call(around, |camera, publisher, now| camera.stop(now, publisher));
         self.is_over |= self.is_broken;
@@ -259,7 +289,7 @@ impl Stream {
 
     /// When [`handle_timeout`](Self::handle_timeout) or [`feed`](Self::feed) wants to be called.
     pub(super) fn poll_timeout(&self) -> Option<Mono> {
-        let live = [self.camera.poll_timeout(), self.publisher.poll_timeout()];
+        let live = [self.camera.poll_timeout().filter(|_| !self.is_at_gate), self.publisher.poll_timeout()];
         let live = live.into_iter().flatten().filter(|_| !self.is_broken);
         live.chain(self.linger_until).min()
     }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ring_abi::join::Join;
@@ -26,6 +27,7 @@ on_both![
     names_are_asked_for_and_answers_are_used,
     a_removed_stream_closes_its_connection_and_says_goodbye,
     a_restart_does_not_wait_for_the_back_off,
+    others_wait_while_a_camera_is_connected_to,
     access_units_reach_a_reader,
     readers_of_a_stream_that_is_gone_are_answered,
     counters_come_by_themselves,
@@ -88,6 +90,39 @@ fn a_restart_does_not_wait_for_the_back_off(kind: BackendKind) {
     assert!(status.next_attempt.is_some());
     shard.send(Command::Restart { uid: StreamUid(1) });
     assert!(peer.accept().request().starts_with("OPTIONS "));
+}
+
+fn others_wait_while_a_camera_is_connected_to(kind: BackendKind) {
+    let mut shard = Running::with_connects(kind, NonZeroUsize::MIN);
+    let peers = [Peer::new(), Peer::new(), Peer::new()];
+    for (uid, peer) in (1..).zip(&peers) {
+        shard.add(uid, &peer.url());
+    }
+    let [first, second, third] = &peers;
+    let mut camera = first.accept();
+    camera.play();
+    camera.send_unit(0);
+    camera.send_unit(1);
+    hang_up(second.accept());
+    third.accept();
+    // Each began when the one before was through: streaming, or failed.
+    let mut told = Vec::new();
+    while !told.contains(&(3, State::Connecting)) {
+        let event = shard.until(|event| matches!(event, Event::Status { .. }));
+        let Event::Status { uid, status } = event else { unreachable!() };
+        told.push((uid.0, status.state));
+    }
+    let at = |what| told.iter().position(|told| *told == what);
+    assert!(at((1, State::Streaming)) < at((2, State::Connecting)), "{told:?}");
+    assert!(at((2, State::Backoff)) < at((3, State::Connecting)), "{told:?}");
+
+    // Somebody who asks for a camera by name does not wait behind the third, which is silent.
+    shard.send(Command::Restart { uid: StreamUid(2) });
+    second.accept();
+    // A stream that waits can be removed.
+    shard.add(4, &first.url());
+    shard.send(Command::Remove { uid: StreamUid(4) });
+    shard.until(|event| matches!(event, Event::Removed { uid: StreamUid(4), .. }));
 }
 
 fn access_units_reach_a_reader(kind: BackendKind) {
@@ -160,10 +195,15 @@ struct Running {
 
 impl Running {
     fn new(kind: BackendKind) -> Self {
+        Self::with_connects(kind, NonZeroUsize::MAX)
+    }
+
+    fn with_connects(kind: BackendKind, connects_at_once: NonZeroUsize) -> Self {
         let config = ShardConfig {
             index: 0,
             core: core_affinity::get_core_ids().and_then(|cores| cores.first().copied()),
             latency: Duration::from_micros(500),
+            connects_at_once,
             backend: kind,
             io: io::Config { sockets_max: 16, ..io::Config::default() },
         };

@@ -1,6 +1,7 @@
 //! Starts a shard's thread and waits until it stands.
 
 use std::io as std_io;
+use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use ringbuf::{HeapCons, HeapRb};
 
 use super::command::Command;
 use super::events::EventSender;
+use super::gate::Gate;
 use super::handle::{CommandSender, EventReceiver};
 use super::pacing::Pacing;
 use super::turn::Shard;
@@ -26,6 +28,8 @@ pub struct ShardConfig {
     pub core: Option<CoreId>,
     /// How long it may gather when it is busy. Zero: never.
     pub latency: Duration,
+    /// How many cameras it connects to at once; others wait for their turn.
+    pub connects_at_once: NonZeroUsize,
     /// What carries its bytes.
     pub backend: BackendKind,
     /// Its sockets and buffers.
@@ -101,7 +105,8 @@ fn run(
     if ready.send(Ok(io.waker())).is_err() {
         return;
     }
-    let mut shard = Shard::new(io, events, commands, Pacing::new(config.latency));
+    let mut shard =
+        Shard::new(io, events, commands, Pacing::new(config.latency), Gate::new(config.connects_at_once));
     if let Err(error) = shard.run() {
         tracing::error!(shard = config.index, %error, "the shard cannot go on");
     }

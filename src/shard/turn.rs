@@ -14,6 +14,7 @@ use ringbuf::traits::{Consumer, Observer};
 use super::command::{Command, Event, NewStream, ShardStats};
 use super::deadlines::Deadlines;
 use super::events::EventSender;
+use super::gate::Gate;
 use super::line::Line;
 use super::pacing::Pacing;
 use super::stream::{Stream, Surroundings};
@@ -35,6 +36,7 @@ pub(super) struct Shard {
     pub(super) events: EventSender,
     pub(super) commands: HeapCons<Command>,
     pub(super) pacing: Pacing,
+    pub(super) gate: Gate,
     streams: Streams,
     deadlines: Deadlines,
     /// Reader sessions whose bell is to be rung at the end of the turn, or who are to be woken later.
@@ -67,12 +69,19 @@ struct Streams {
 
 impl Shard {
     /// A shard without streams.
-    pub(super) fn new(io: Backend, events: EventSender, commands: HeapCons<Command>, pacing: Pacing) -> Self {
+    pub(super) fn new(
+        io: Backend,
+        events: EventSender,
+        commands: HeapCons<Command>,
+        pacing: Pacing,
+        gate: Gate,
+    ) -> Self {
         Self {
             io,
             events,
             commands,
             pacing,
+            gate,
             streams: Streams::default(),
             deadlines: Deadlines::default(),
             bells: Bells::new(),
@@ -112,12 +121,13 @@ impl Shard {
         self.go_on(now);
         self.take_completions(now);
         self.fire_deadlines(now);
+        self.begin_attempts(now);
         self.tell_stats(now);
         let is_unit_open = self.look_after(now);
         self.ring_bells(now.mono);
         self.events.flush();
         let is_called = std::mem::take(&mut self.is_called);
-        let has_work = is_called || !all_commands || !self.streams.left.is_empty();
+        let has_work = is_called || !all_commands || !self.streams.left.is_empty() || self.gate.is_open();
         let timeout = if has_work { Some(Duration::ZERO) } else { self.timeout() };
         self.io.wait(timeout, self.pacing.hold(now.mono, is_unit_open))
     }
@@ -179,7 +189,8 @@ impl Shard {
 
     fn add(&mut self, new: NewStream, now: Now) {
         let place = self.streams.insert(Stream::new(new, now));
-        self.with(place, now, Stream::start);
+        self.with(place, now, |_, _| {});
+        self.ask_to_begin(place, now);
     }
 
     /// Streams that had more than their share go on with it.
@@ -225,8 +236,35 @@ impl Shard {
 
     fn fire_deadlines(&mut self, now: Now) {
         while let Some(place) = self.deadlines.pop_due(now.mono) {
-            self.with(place, now, Stream::handle_timeout);
+            if !self.ask_to_begin(place, now) {
+                self.with(place, now, Stream::handle_timeout);
+            }
         }
+    }
+
+    /// If the stream at `place` would begin an attempt, it stands in line for that.
+    fn ask_to_begin(&mut self, place: usize, now: Now) -> bool {
+        let Some(stream) = self.streams.places.get_mut(place).and_then(Option::as_mut) else { return false };
+        let waits = stream.waits_to_begin(now);
+        if waits {
+            self.gate.ask(place);
+            // Its readers' deadline is still to be kept.
+            self.streams.touched.push(place);
+        }
+        waits
+    }
+
+    fn begin_attempts(&mut self, now: Now) {
+        while let Some(place) = self.gate.next(now.mono) {
+            self.with(place, now, Stream::begin);
+            if !self.is_attempting(place) {
+                self.gate.leave(place);
+            }
+        }
+    }
+
+    fn is_attempting(&self, place: usize) -> bool {
+        self.streams.places.get(place).and_then(Option::as_ref).is_some_and(Stream::is_attempting)
     }
 
     fn tell_stats(&mut self, now: Now) {
@@ -255,6 +293,7 @@ impl Shard {
             out_of_buffers: io.out_of_buffers,
             rearms: io.rearms,
             overruns: self.overruns,
+            waiting_connects: self.gate.waiting(),
         }
     }
 
@@ -270,12 +309,17 @@ impl Shard {
             stream.feed(&mut self.bells, around);
             is_unit_open |= stream.is_unit_open();
             self.deadlines.set(place, stream.poll_timeout());
+            if !stream.is_attempting() {
+                self.gate.leave(place);
+            }
             let (is_done, is_departing) = (stream.is_done(now), stream.is_ready_to_depart());
             let connection = stream.connection();
             self.streams.bind(place, connection);
             if is_done && let Some(stream) = self.streams.remove(place) {
+                self.gate.leave(place);
                 self.events.removed(stream.uid, stream.into_publisher());
             } else if is_departing && let Some(stream) = self.streams.remove(place) {
+                self.gate.leave(place);
                 self.events.departed(stream.uid, Box::new(stream.into_moving()));
             }
         }
@@ -294,9 +338,8 @@ impl Shard {
         // Only the sleep is measured from here; no stream sees this time.
         let now = clock::now().mono;
         let retry = (!self.events.is_empty()).then_some(now + EVENTS_RETRY);
-        let next =
-            [self.deadlines.next(), self.bells.poll_timeout(), stats, retry].into_iter().flatten().min();
-        next.map(|at| at.since(now))
+        let next = [self.deadlines.next(), self.bells.poll_timeout(), self.gate.poll_timeout(), stats, retry];
+        next.into_iter().flatten().min().map(|at| at.since(now))
     }
 
     fn with_uid(&mut self, uid: StreamUid, now: Now, act: impl FnOnce(&mut Stream, &mut Surroundings<'_>)) {

@@ -53,7 +53,8 @@ pub(super) enum Departure {
 impl Stream {
     /// Gives the stream away, as soon as its connection is free and what that has brought was worked on.
     pub(in crate::shard) fn depart(&mut self, around: &mut Surroundings<'_>) {
-        let is_bound = self.is_stopping || self.is_over || self.is_broken;
+        // A camera that was never started is started where it is.
+        let is_bound = self.camera.is_new() || self.is_stopping || self.is_over || self.is_broken;
         let is_leaving = !matches!(self.departure, Departure::None);
         if is_leaving {
             return;

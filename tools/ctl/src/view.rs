@@ -125,6 +125,7 @@ pub(crate) struct Info {
 #[derive(Debug, Serialize)]
 pub(crate) struct ShardStats {
     pub(crate) streams: u32,
+    pub(crate) waiting_connects: u32,
     pub(crate) turns: u64,
     pub(crate) wake_ups: u64,
     pub(crate) system_calls: u64,
@@ -231,11 +232,13 @@ impl From<v1::ServerInfo> for Info {
 
 impl From<v1::ShardStats> for ShardStats {
     fn from(stats: v1::ShardStats) -> Self {
-        let v1::ShardStats { streams, turns, wake_ups, system_calls, completions, .. } = stats;
+        let v1::ShardStats { streams, waiting_connects, turns, wake_ups, system_calls, completions, .. } =
+            stats;
         let v1::ShardStats { received_bytes, reader_wakes, out_of_buffers, rearms, overruns, cpu_ns, .. } =
             stats;
         Self {
             streams,
+            waiting_connects,
             turns,
             wake_ups,
             system_calls,
