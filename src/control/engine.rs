@@ -206,6 +206,11 @@ impl Engine {
         self.deliver(place.uid, Command::Remove { uid: place.uid });
     }
 
+    /// Asks a stream's shard to try its camera soon, if that was out of reach.
+    pub(crate) fn hasten(&mut self, uid: StreamUid) {
+        self.deliver(uid, Command::Hasten { uid });
+    }
+
     /// Answers an [`Event::Resolve`].
     pub(crate) fn resolved(&mut self, uid: StreamUid, attempt: u64, answer: Result<Vec<SocketAddr>, String>) {
         self.deliver(uid, Command::Resolved { uid, attempt, answer });

@@ -19,6 +19,7 @@ use super::budget::Budget;
 use super::engine::{self, Engine, Io};
 use super::error::ApiError;
 use super::feed::Watch;
+use super::outage::Outages;
 use super::registry::{Change, Page, Place, Registry};
 use super::setups::{self, Claim, Gone, Setups};
 use super::spec::StreamSpec;
@@ -73,6 +74,7 @@ pub(crate) struct Plane {
     withdrawals: Withdrawals,
     relocations: Relocations,
     balancer: Balancer,
+    outages: Outages,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -140,6 +142,7 @@ impl SharedPlane {
             withdrawals: Withdrawals::default(),
             relocations: Relocations::default(),
             balancer: Balancer::default(),
+            outages: Outages::default(),
             next_uid: 1,
             draining: false,
             start,
@@ -400,6 +403,9 @@ impl Plane {
                 if let Some(change) = self.registry.status(uid, &status, now) {
                     log_status(&change, &status);
                 }
+                for lost_with_it in self.outages.note(uid, &status, now.mono) {
+                    self.engine.hasten(lost_with_it);
+                }
             }
             Event::Departed { uid, stream } => self.engine.departed(uid, stream),
             Event::Stayed { uid } => {
@@ -439,6 +445,7 @@ impl Plane {
             }
             Event::Removed { uid, publisher } => {
                 self.withdrawals.forget(uid);
+                self.outages.forget(uid);
                 self.relocations.stayed(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }

@@ -43,6 +43,11 @@ impl Backoff {
         earliest.saturating_add(offset)
     }
 
+    /// Whether the last failure was an ordinary one: the camera did not refuse anything.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        self.last == Some(Series::Ordinary)
+    }
+
     /// Forgets earlier failures: the next wait is the first of its series.
     pub(crate) const fn reset(&mut self) {
         self.failures = 0;

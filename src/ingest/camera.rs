@@ -164,6 +164,19 @@ impl Camera {
         self.begin_attempt(now);
     }
 
+    /// There is reason to think that the camera is back: if the next attempt waits for an ordinary failure's time, it is
+    /// due now. Waits after refusals stay: the camera asked for them.
+    pub fn hasten(&mut self, now: Now) {
+        if let Phase::Waiting { until } = &mut self.phase
+            && *until > now.mono
+            && self.backoff.is_ordinary()
+        {
+            *until = now.mono;
+            self.status.next_attempt = Some(now.mono);
+            self.requests.push_back(Request::StatusChanged);
+        }
+    }
+
     /// Ends the session politely; [`Output::Stopped`] follows within the policy's `teardown_timeout`.
     pub fn stop(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
         self.enter_state(

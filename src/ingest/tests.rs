@@ -166,6 +166,46 @@ fn failures_back_off_and_stable_video_forgets_them() {
 }
 
 #[test]
+fn a_camera_that_was_out_of_reach_can_be_tried_early() {
+    let mut world = World::new("rtsp://10.1.1.1/live");
+    world.start();
+    for _ in 0..6 {
+        world.camera.on_connect_failed(world.now, ConnectFailure::TimedOut);
+        let next = world.camera.status().next_attempt.unwrap();
+        world.pass(next.since(world.now.mono));
+    }
+    world.camera.on_connect_failed(world.now, ConnectFailure::TimedOut);
+    world.take();
+    assert!(!world.camera.is_about_to_begin(world.now));
+    world.camera.hasten(world.now);
+    assert_eq!(world.camera.status().next_attempt, Some(world.now.mono));
+    assert!(world.camera.is_about_to_begin(world.now));
+    world.pass(Duration::ZERO);
+    assert!(world.camera.is_attempting());
+    world.camera.hasten(world.now);
+    assert_eq!(world.camera.status().state, State::Connecting);
+    // It was not back. The waits go on where they were.
+    world.camera.on_connect_failed(world.now, ConnectFailure::TimedOut);
+    let next = world.camera.status().next_attempt.unwrap();
+    assert!(next.since(world.now.mono) >= Duration::from_secs(24));
+}
+
+#[test]
+fn waits_after_a_refusal_are_not_cut_short() {
+    for (status, least_s) in [(401, 300), (403, 300), (453, 12), (503, 12)] {
+        let mut world = World::new("rtsp://10.1.1.1/live");
+        world.start();
+        world.connect();
+        world.reply(200, "");
+        let challenge = if status == 401 { "WWW-Authenticate: Basic realm=\"x\"\r\n" } else { "" };
+        world.reply(status, challenge);
+        world.camera.hasten(world.now);
+        let next = world.camera.status().next_attempt.unwrap();
+        assert!(next.since(world.now.mono) >= Duration::from_secs(least_s), "{status}");
+    }
+}
+
+#[test]
 fn a_refused_login_after_refused_connections_waits_the_first_wait_of_its_kind() {
     let mut world = World::new("rtsp://10.1.1.1/live");
     world.start();

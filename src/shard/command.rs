@@ -34,6 +34,11 @@ pub enum Command {
         /// Which.
         uid: StreamUid,
     },
+    /// Begin the next attempt soon, if the stream waits for it because its camera was out of reach.
+    Hasten {
+        /// Which.
+        uid: StreamUid,
+    },
     /// The answer to [`Event::Resolve`].
     Resolved {
         /// Which.

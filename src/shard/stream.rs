@@ -122,6 +122,11 @@ impl Stream {
         }
     }
 
+    /// The camera may be back: its next attempt begins when it is its turn.
+    pub(super) fn hasten(&mut self, around: &mut Surroundings<'_>) {
+        self.call(around, |camera, _, now| camera.hasten(now));
+    }
+
     /// Ends politely; [`is_done`](Self::is_done) becomes true.
     pub(super) fn stop(&mut self, around: &mut Surroundings<'_>) {
         if std::mem::replace(&mut self.is_stopping, true) {

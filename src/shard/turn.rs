@@ -152,6 +152,7 @@ impl Shard {
             Command::Add(new) => self.add(*new, now),
             Command::Remove { uid } => self.with_uid(uid, now, Stream::stop),
             Command::Restart { uid } => self.with_uid(uid, now, Stream::start),
+            Command::Hasten { uid } => self.with_uid(uid, now, Stream::hasten),
             Command::Depart { uid } => self.with_uid(uid, now, Stream::depart),
             Command::Arrive(stream) if self.is_ending => {
                 self.events.removed(stream.uid(), stream.into_publisher())
