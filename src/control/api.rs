@@ -92,6 +92,14 @@ impl MediaControl for Api {
         Ok(Response::new(self.plane.relocate(id, shard).await?))
     }
 
+    async fn restart_stream(
+        &self,
+        request: Request<v1::RestartStreamRequest>,
+    ) -> Result<Response<v1::Stream>, Status> {
+        let id = stream_id(&request.get_ref().id)?;
+        Ok(Response::new(self.plane.lock().restart(&id)?))
+    }
+
     async fn get_stream(
         &self,
         request: Request<v1::GetStreamRequest>,

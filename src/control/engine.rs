@@ -206,6 +206,11 @@ impl Engine {
         self.deliver(place.uid, Command::Remove { uid: place.uid });
     }
 
+    /// Asks a stream's shard to end its session and to begin anew.
+    pub(crate) fn restart(&mut self, uid: StreamUid) {
+        self.deliver(uid, Command::Restart { uid });
+    }
+
     /// Asks a stream's shard to try its camera soon, if that was out of reach.
     pub(crate) fn hasten(&mut self, uid: StreamUid) {
         self.deliver(uid, Command::Hasten { uid });

@@ -266,6 +266,17 @@ impl Plane {
         true
     }
 
+    /// Has a stream's camera tried anew at once; the stream as it was.
+    pub(crate) fn restart(&mut self, id: &StreamId) -> Result<v1::Stream, ApiError> {
+        if self.draining {
+            return Err(ApiError::Draining);
+        }
+        let place = self.registry.place(id, "")?;
+        self.engine.restart(place.uid);
+        info!(stream = %id, "stream restarted");
+        self.registry.stream(id)
+    }
+
     /// One stream.
     pub(crate) fn stream(&self, id: &StreamId) -> Result<v1::Stream, ApiError> {
         self.registry.stream(id)

@@ -220,6 +220,12 @@ impl Watch {
         self.seen[index]["stream"].clone()
     }
 
+    /// The next event's stream, whichever it is; `Null` for an event that is about none.
+    pub(crate) fn next_of_any(&mut self, bound: Duration) -> Value {
+        let line = self.process.wait_for_line("an event", bound, |_| true);
+        serde_json::from_str::<Value>(&line).unwrap()["stream"].take()
+    }
+
     /// After the daemon's end: all that it printed, on either stream.
     pub(crate) fn everything(&mut self) -> String {
         self.process.wait_for_end(SOON);

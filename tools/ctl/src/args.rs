@@ -41,6 +41,11 @@ pub(crate) enum Command {
         /// Which, from 0.
         shard: u32,
     },
+    /// Try a camera at once, whatever its stream waits for: after a password was corrected in the camera, say.
+    Restart {
+        /// The stream's name.
+        id: String,
+    },
     /// Remove a camera. Removing it again is no error.
     Teardown {
         /// The stream's name.

@@ -34,6 +34,7 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
         Command::Setup(setup) => set_up(&mut client, setup, &mut output).await,
         Command::Access { id, access } => set_access(&mut client, id, access.into(), &mut output).await,
         Command::Move { id, shard } => move_stream(&mut client, id, shard, &mut output).await,
+        Command::Restart { id } => restart(&mut client, id, &mut output).await,
         Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
         Command::Get { id } => show_one(&mut client, id, &mut output).await,
         Command::List => list(&mut client, &mut output).await,
@@ -78,6 +79,17 @@ async fn move_stream<W: Write>(
     let stream = client.move_stream(v1::MoveStreamRequest { id, shard }).await?.into_inner();
     let stream = view::Stream::from(stream);
     let line = format!("stream {} is carried by shard {}", stream.stream_id, stream.shard);
+    output.value(&stream, &line)
+}
+
+async fn restart<W: Write>(
+    client: &mut Client,
+    id: String,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let stream = client.restart_stream(v1::RestartStreamRequest { id }).await?.into_inner();
+    let stream = view::Stream::from(stream);
+    let line = format!("stream {} is tried anew", stream.stream_id);
     output.value(&stream, &line)
 }
 

@@ -1,0 +1,109 @@
+//! Promise: cameras that were lost together and come back together are all back within seconds, however long they were
+//! away, and not more of them are connected to at once than configured; an operator need not wait for any of it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::{Lab, SOON, Watch};
+
+const CAMERAS: usize = 200;
+const AT_ONCE: usize = 16;
+/// From the first camera that answers again to the last that streams.
+const ALL_BACK: Duration = Duration::from_secs(10);
+/// By then the waits between attempts are longer than [`ALL_BACK`]: the sixth is 24 s at least.
+const FAILURES: usize = 5;
+
+#[test]
+fn two_hundred_cameras_without_power_are_back_within_seconds() {
+    let lab = Lab::new("power-cut");
+    let _daemon = lab.daemon(&["--connects-at-once", &AT_ONCE.to_string()]);
+    let mut watch = lab.watch();
+    let count = CAMERAS.to_string();
+    let arguments = ["--cameras", &count, "--bitrate", "100k"];
+    let cameras = lab.cameras(&arguments);
+    for number in 0..CAMERAS {
+        lab.setup(&format!("cam-{number}"), &cameras.url(&format!("cam{number}")));
+    }
+    let mut states = States::default();
+    states.follow(&mut watch, |states| states.streaming.len() == CAMERAS);
+
+    cameras.process.signal(Signal::KILL);
+    let address = cameras.address.clone();
+    drop(cameras);
+    let mut failures = 0;
+    while failures < CAMERAS * FAILURES {
+        failures += usize::from(states.next(&mut watch)["state"] == "backoff");
+    }
+
+    let cameras = lab.cameras_at(&address, &arguments);
+    let start = Instant::now();
+    states.connecting_max = 0;
+    // Those whose attempt was refused just before count for the time before.
+    states.follow(&mut watch, |states| states.streaming.len() == CAMERAS);
+    let time = start.elapsed();
+    assert!(time <= ALL_BACK, "it took {time:?}");
+    assert!((1..=AT_ONCE).contains(&states.connecting_max), "{} at once", states.connecting_max);
+    let stats = cameras.stop();
+    assert_eq!(stats["connects"], CAMERAS, "one attempt each: {stats}");
+}
+
+#[test]
+fn an_operator_need_not_wait_for_the_next_attempt() {
+    let lab = Lab::new("restart-stream");
+    let _daemon = lab.daemon(&[]);
+    let mut watch = lab.watch();
+    let login = ["--user", "operator", "--password"];
+    let cameras = lab.cameras(&[&login[..], &["new"]].concat());
+    lab.setup("cam", &format!("rtsp://operator:old@{}/h264", cameras.address));
+    watch.next_state("cam", "auth_failed");
+    // The password is corrected at the camera, and nothing would happen for five minutes.
+    let address = cameras.address.clone();
+    cameras.stop();
+    let _cameras = lab.cameras_at(&address, &[&login[..], &["old"]].concat());
+    assert_eq!(lab.ctl_json(&["restart", "cam"])["stream_id"], "cam");
+    watch.next_state("cam", "streaming");
+    // One that streams begins a new session.
+    lab.ctl_json(&["restart", "cam"]);
+    watch.next_state("cam", "connecting");
+    watch.next_state("cam", "streaming");
+
+    let output = lab.ctl(&["restart", "nobody"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nobody"));
+}
+
+/// Which streams are in which state, as the daemon tells it.
+#[derive(Default)]
+struct States {
+    streaming: HashSet<String>,
+    connecting: HashSet<String>,
+    connecting_max: usize,
+}
+
+impl States {
+    fn follow(&mut self, watch: &mut Watch, is_enough: impl Fn(&Self) -> bool) {
+        while !is_enough(self) {
+            self.next(watch);
+        }
+    }
+
+    fn next(&mut self, watch: &mut Watch) -> Value {
+        let stream = watch.next_of_any(SOON);
+        let id = stream["stream_id"].as_str().unwrap_or_default().to_owned();
+        self.streaming.remove(&id);
+        self.connecting.remove(&id);
+        match stream["state"].as_str() {
+            Some("streaming") => self.streaming.insert(id),
+            Some("connecting") => self.connecting.insert(id),
+            _ => false,
+        };
+        self.connecting_max = self.connecting_max.max(self.connecting.len());
+        stream
+    }
+}
