@@ -26,6 +26,10 @@ pub use departure::MovingStream;
 /// How long the readers of an ended stream may go on with what is retained.
 const READERS_LINGER: Duration = Duration::from_secs(1);
 
+/// A bug, planted for tests: a camera that sends this makes its machine panic.
+#[cfg(test)]
+pub(super) const PLANTED: &[u8] = b"a bug, on purpose";
+
 /// What a stream acts upon during a call.
 pub(super) struct Surroundings<'a> {
     /// Sockets.
@@ -335,7 +339,11 @@ impl Stream {
         self.inbox.renew_share(around.turn);
         while let Some((buffer, range)) = self.inbox.take() {
             if let Some(bytes) = buffer.get(range.clone()) {
-                self.call(around, |camera, publisher, now| camera.on_bytes(now, bytes, publisher));
+                self.call(around, |camera, publisher, now| {
+                    #[cfg(test)]
+                    assert!(!bytes.ends_with(PLANTED), "a bug, on purpose");
+                    camera.on_bytes(now, bytes, publisher);
+                });
             }
             // The camera may have left the connection upon these bytes, even for another one; the rest is void then.
             if (self.connection, self.is_in_hand()) == connection {

@@ -24,6 +24,7 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 
 on_both![
     a_refused_camera_is_told_of,
     a_camera_that_hangs_up_does_not_disturb_another,
+    a_bug_at_one_camera_is_that_cameras_alone,
     names_are_asked_for_and_answers_are_used,
     a_removed_stream_closes_its_connection_and_says_goodbye,
     a_restart_does_not_wait_for_the_back_off,
@@ -54,6 +55,41 @@ fn a_camera_that_hangs_up_does_not_disturb_another(kind: BackendKind) {
     assert_eq!(shard.status(2, |status| status.state == State::Backoff).reason, Reason::ConnectionClosed);
     good.stream.write_all(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n").unwrap();
     assert!(good.request().starts_with("DESCRIBE "));
+}
+
+fn a_bug_at_one_camera_is_that_cameras_alone(kind: BackendKind) {
+    let mut shard = Running::new(kind);
+    let (good, bad) = (Peer::new(), Peer::new());
+    shard.add(1, &good.url());
+    shard.add(2, &bad.url());
+    let (mut steady, mut first) = (good.accept(), bad.accept());
+    steady.play();
+    first.play();
+    steady.send_unit(0);
+    first.send_unit(0);
+    steady.send_unit(1);
+    first.stream.write_all(stream::PLANTED).unwrap();
+    let status = shard.status(2, |status| status.state == State::Backoff);
+    assert_eq!(status.reason, Reason::InternalError);
+    assert!(status.next_attempt.is_some() && status.detail.contains("report"), "{status:?}");
+    first.wait_for_end();
+    // It comes back, fails again, and waits longer.
+    let mut second = bad.accept();
+    second.play();
+    second.stream.write_all(stream::PLANTED).unwrap();
+    shard.status(2, |status| status.state == State::Backoff && status.reason == Reason::InternalError);
+    for number in 2..50 {
+        steady.send_unit(number);
+    }
+    let told = shard.until(
+        |event| matches!(event, Event::Stats { uid: StreamUid(1), stats } if stats.published.units == 50),
+    );
+    let Event::Stats { stats, .. } = told else { unreachable!() };
+    let camera = stats.camera;
+    assert_eq!(
+        (camera.failures, camera.lost_packets, camera.damaged_units, camera.skipped_bytes),
+        (0, 0, 0, 0)
+    );
 }
 
 fn names_are_asked_for_and_answers_are_used(kind: BackendKind) {
@@ -297,6 +333,11 @@ impl Rtsp {
             assert_ne!(self.reader.read_line(&mut request).unwrap(), 0, "closed after {request:?}");
         }
         request
+    }
+
+    /// Waits until the other end has gone.
+    fn wait_for_end(&mut self) {
+        while self.reader.read_line(&mut String::new()).is_ok_and(|len| len > 0) {}
     }
 
     /// Answers everything up to PLAY.

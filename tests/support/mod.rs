@@ -221,7 +221,7 @@ impl Watch {
     }
 
     /// The next event's stream, whichever it is; `Null` for an event that is about none.
-    pub(crate) fn next_of_any(&mut self, bound: Duration) -> Value {
+    pub(crate) fn next_of_any(&self, bound: Duration) -> Value {
         let line = self.process.wait_for_line("an event", bound, |_| true);
         serde_json::from_str::<Value>(&line).unwrap()["stream"].take()
     }
