@@ -8,6 +8,7 @@ mod support;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use prost_types::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Lab, SOON, Watch};
@@ -23,7 +24,7 @@ const FAILURES: usize = 5;
 fn two_hundred_cameras_without_power_are_back_within_seconds() {
     let lab = Lab::new("power-cut");
     let _daemon = lab.daemon(&["--connects-at-once", &AT_ONCE.to_string()]);
-    let mut watch = lab.watch();
+    let watch = lab.watch();
     let count = CAMERAS.to_string();
     let arguments = ["--cameras", &count, "--bitrate", "100k"];
     let cameras = lab.cameras(&arguments);
@@ -31,26 +32,49 @@ fn two_hundred_cameras_without_power_are_back_within_seconds() {
         lab.setup(&format!("cam-{number}"), &cameras.url(&format!("cam{number}")));
     }
     let mut states = States::default();
-    states.follow(&mut watch, |states| states.streaming.len() == CAMERAS);
+    states.follow(&watch, |states| states.streaming.len() == CAMERAS);
 
     cameras.process.signal(Signal::KILL);
     let address = cameras.address.clone();
     drop(cameras);
     let mut failures = 0;
     while failures < CAMERAS * FAILURES {
-        failures += usize::from(states.next(&mut watch)["state"] == "backoff");
+        failures += usize::from(states.next(&watch)["state"] == "backoff");
     }
 
     let cameras = lab.cameras_at(&address, &arguments);
     let start = Instant::now();
     states.connecting_max = 0;
     // Those whose attempt was refused just before count for the time before.
-    states.follow(&mut watch, |states| states.streaming.len() == CAMERAS);
+    states.follow(&watch, |states| states.streaming.len() == CAMERAS);
     let time = start.elapsed();
     assert!(time <= ALL_BACK, "it took {time:?}");
     assert!((1..=AT_ONCE).contains(&states.connecting_max), "{} at once", states.connecting_max);
     let stats = cameras.stop();
     assert_eq!(stats["connects"], CAMERAS, "one attempt each: {stats}");
+}
+
+#[test]
+fn a_camera_that_is_back_streams_within_a_second_of_its_next_attempt() {
+    let lab = Lab::new("back");
+    let _daemon = lab.daemon(&[]);
+    let mut watch = lab.watch();
+    let cameras = lab.cameras(&[]);
+    lab.setup("cam", &cameras.url("h264"));
+    watch.next_state("cam", "streaming");
+    let address = cameras.address.clone();
+    cameras.process.signal(Signal::KILL);
+    drop(cameras);
+    let lost = seconds(&watch.next_state("cam", "backoff")["state_since"]);
+    let mut stream = Value::Null;
+    while stream.is_null() || seconds(&stream["state_since"]) < lost + 10.0 {
+        stream = watch.next_state("cam", "backoff");
+        assert_eq!(stream["reason"], "connect_refused");
+    }
+    let _cameras = lab.cameras_at(&address, &[]);
+    let next_attempt = seconds(&stream["next_attempt"]);
+    let streaming = seconds(&watch.next_state("cam", "streaming")["state_since"]);
+    assert!(streaming >= next_attempt && streaming <= next_attempt + 1.0, "{} s", streaming - next_attempt);
 }
 
 #[test]
@@ -78,6 +102,11 @@ fn an_operator_need_not_wait_for_the_next_attempt() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("nobody"));
 }
 
+fn seconds(time: &Value) -> f64 {
+    let time: Timestamp = time.as_str().unwrap().parse().unwrap();
+    time.seconds as f64 + f64::from(time.nanos) / 1e9
+}
+
 /// Which streams are in which state, as the daemon tells it.
 #[derive(Default)]
 struct States {
@@ -87,13 +116,13 @@ struct States {
 }
 
 impl States {
-    fn follow(&mut self, watch: &mut Watch, is_enough: impl Fn(&Self) -> bool) {
+    fn follow(&mut self, watch: &Watch, is_enough: impl Fn(&Self) -> bool) {
         while !is_enough(self) {
             self.next(watch);
         }
     }
 
-    fn next(&mut self, watch: &mut Watch) -> Value {
+    fn next(&mut self, watch: &Watch) -> Value {
         let stream = watch.next_of_any(SOON);
         let id = stream["stream_id"].as_str().unwrap_or_default().to_owned();
         self.streaming.remove(&id);
