@@ -19,7 +19,7 @@
 //! | [`publish`] | access units into the rings; readers that come and go | values, clock, codec (sink), socket_path, `ring-abi` |
 //! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
 //! | `metrics` | a snapshot of the daemon as Prometheus text | values, shard (its counters) |
-//! | [`config`] | the command line, checked | values |
+//! | [`config`] | the command line and the configuration file, checked | values, ingest (its policy) |
 //! | [`control`] | gRPC, HTTP, readers' requests, DNS, the registry of streams | values, clock, socket_path, codec, rtsp, ingest, publish, shard, metrics, config |
 //!
 //! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out. So is `metrics`.

@@ -163,6 +163,11 @@ pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.
 pub const EVENTS_PER_PASS: usize = 256;
 
+// Configuration --------------------------------------------------------------------------------------------
+
+/// Bytes of the configuration file: four thousand streams need less.
+pub const CONFIG_LEN_MAX: u64 = 4 * 1024 * 1024;
+
 // HTTP -----------------------------------------------------------------------------------------------------
 
 /// HTTP connections at once. One more costs the oldest its own.

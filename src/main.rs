@@ -1,4 +1,4 @@
-//! The daemon: reads its command line, prepares its process, and hands over to the control plane.
+//! The daemon: reads its configuration, prepares its process, and hands over to the control plane.
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
@@ -13,14 +13,18 @@ use rustix::process::{
 };
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
-use vms_media::config::{Args, Config, Surroundings};
+use vms_media::config::{self, Args, Config, Surroundings};
 use vms_media::control;
 
-/// Exit status for a command line that cannot be followed, as clap has it.
+/// Exit status for a configuration that cannot be followed, as clap has it for the command line.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.print_config {
+        print!("{}", config::DEFAULTS);
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::check(args, &surroundings()) {
         Ok(config) => config,
         Err(error) => {

@@ -42,7 +42,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("metrics", &["ids", "shard"]),
-    ("config", &["limits"]),
+    ("config", &["limits", "ingest"]),
     ("main", &["config", "control"]),
 ];
 

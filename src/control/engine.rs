@@ -36,6 +36,8 @@ use crate::shard::{
 pub(crate) struct Engine {
     shards: Vec<Shard>,
     io: Io,
+    /// Patience with every camera.
+    policy: Policy,
     /// Streams that a shard still holds.
     live: HashMap<StreamUid, Live>,
 }
@@ -127,7 +129,8 @@ impl Engine {
         let io = choose(config.io, shard::probe)?;
         let cores = core_affinity::get_core_ids().unwrap_or_default();
         let backend = io.backend;
-        let mut engine = Self { shards: Vec::new(), io, live: HashMap::new() };
+        let policy = config.policy.clone();
+        let mut engine = Self { shards: Vec::new(), io, policy, live: HashMap::new() };
         let mut bells = Vec::new();
         for index in 0..config.shards.get() {
             let mut shard_config = ShardConfig {
@@ -191,7 +194,7 @@ impl Engine {
         let camera = CameraConfig {
             url: spec.url.clone(),
             credentials: spec.credentials.clone(),
-            policy: Policy::default(),
+            policy: self.policy.clone(),
         };
         let segment = Segment { uid: place.uid, epoch: publisher.epoch() };
         let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };

@@ -12,30 +12,32 @@ use tokio::time::timeout;
 use super::plane::{Lookup, SharedPlane};
 use crate::limits::LOOKUPS_MAX;
 
-/// How long one look-up may take.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much sooner than its camera a look-up gives up: a camera asks anew only after the answer.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Looks names up, a bounded number at once.
 #[derive(Clone)]
 pub(crate) struct Resolver {
     plane: SharedPlane,
     slots: Arc<Semaphore>,
+    patience: Duration,
 }
 
 impl Resolver {
-    /// A resolver that answers to the streams of `plane`.
-    pub(crate) fn new(plane: SharedPlane) -> Self {
-        Self { plane, slots: Arc::new(Semaphore::new(LOOKUPS_MAX)) }
+    /// A resolver that answers to the streams of `plane`, each of which waits for `timeout`.
+    pub(crate) fn new(plane: SharedPlane, timeout: Duration) -> Self {
+        let patience = timeout.saturating_sub(HEAD_START);
+        Self { plane, slots: Arc::new(Semaphore::new(LOOKUPS_MAX)), patience }
     }
 
     /// Looks `lookup` up and tells the stream. Waiting look-ups are bounded by the number of streams: each asks
     /// for one name at a time.
     pub(crate) fn spawn(&self, lookup: Lookup) {
-        let Self { plane, slots } = self.clone();
+        let Self { plane, slots, patience } = self.clone();
         drop(tokio::spawn(async move {
             let (host, port) = (lookup.host.clone(), lookup.port);
             let ask = move || Ok((host.as_str(), port).to_socket_addrs()?.collect());
-            let answer = look_up(slots, LOOKUP_TIMEOUT, ask).await;
+            let answer = look_up(slots, patience, ask).await;
             plane.lock().resolved(&lookup, answer);
         }));
     }

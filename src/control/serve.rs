@@ -102,7 +102,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
     let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine());
     huge_pages::log();
-    let resolver = Resolver::new(plane.clone());
+    let resolver = Resolver::new(plane.clone(), config.policy.resolve_timeout);
     let mut pumps = JoinSet::new();
     for (shard, bell) in bells.into_iter().enumerate() {
         pumps.spawn(pump(shard, bell, plane.clone(), resolver.clone()));

@@ -1,0 +1,144 @@
+//! What the configuration file may say. `defaults.toml` documents it; a test holds the two together.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{FileError, Source, Table};
+use super::given::Given;
+use super::{IoBackend, LATENCY_US_MAX};
+use crate::ingest::{Policy, Wait};
+use crate::limits::SHARDS_MAX;
+
+/// What was said, by the file or on the command line. What is absent was not.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) listen: Vec<Given<String>>,
+    pub(super) ring_socket: Option<Given<PathBuf>>,
+    pub(super) ring_socket_mode: Option<Given<String>>,
+    pub(super) shards: Option<u32>,
+    pub(super) io: Option<IoBackend>,
+    pub(super) latency_us: Option<u32>,
+    pub(super) connects_at_once: Option<u16>,
+    pub(super) http: Option<Given<String>>,
+    /// Only the file says it.
+    pub(super) policy: Policy,
+}
+
+impl Settings {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+        Self::of(&Source::read(path)?)
+    }
+
+    /// What `source` says.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub(super) fn of(source: &Source) -> Result<Self, FileError> {
+        let mut root = source.parse()?;
+        let settings = Self {
+            listen: root.strings("listen")?.unwrap_or_default(),
+            ring_socket: root.string("ring_socket")?.map(Given::into_path),
+            ring_socket_mode: root.string("ring_socket_mode")?,
+            shards: root.integer("shards", 1..=u32::try_from(SHARDS_MAX).unwrap_or(u32::MAX))?,
+            io: root.choice("io")?,
+            latency_us: root.integer("latency_us", 0..=LATENCY_US_MAX)?,
+            connects_at_once: root.integer("connects_at_once", 1..=u16::MAX)?,
+            http: root.string("http")?,
+            policy: policy(&mut root)?,
+        };
+        root.finish()?;
+        Ok(settings)
+    }
+
+    /// These, and what `other` says where they are silent.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            listen: if self.listen.is_empty() { other.listen } else { self.listen },
+            ring_socket: self.ring_socket.or(other.ring_socket),
+            ring_socket_mode: self.ring_socket_mode.or(other.ring_socket_mode),
+            shards: self.shards.or(other.shards),
+            io: self.io.or(other.io),
+            latency_us: self.latency_us.or(other.latency_us),
+            connects_at_once: self.connects_at_once.or(other.connects_at_once),
+            http: self.http.or(other.http),
+            policy: other.policy,
+        }
+    }
+}
+
+/// `[camera]`: patience with every camera.
+fn policy(root: &mut Table<'_>) -> Result<Policy, FileError> {
+    let mut policy = Policy::default();
+    let Some(mut table) = root.table("camera")? else { return Ok(policy) };
+    for (key, place, range) in [
+        ("resolve_timeout", &mut policy.resolve_timeout, &RESOLVE_TIMEOUT),
+        ("connect_timeout", &mut policy.connect_timeout, &TIMEOUT),
+        ("reply_timeout", &mut policy.reply_timeout, &TIMEOUT),
+        ("first_frame_timeout", &mut policy.first_frame_timeout, &MEDIA_TIMEOUT),
+        ("idle_timeout", &mut policy.idle_timeout, &MEDIA_TIMEOUT),
+        ("teardown_timeout", &mut policy.teardown_timeout, &TEARDOWN_TIMEOUT),
+        ("report_interval", &mut policy.report_interval, &TIMEOUT),
+        ("stable_after", &mut policy.stable_after, &STABLE_AFTER),
+    ] {
+        table.duration(key, range)?.into_iter().for_each(|(given, _)| *place = given);
+    }
+    for (key, place, range) in [
+        ("retry", &mut policy.retry, &RETRY),
+        ("retry_auth", &mut policy.retry_auth, &RETRY_AUTH),
+        ("retry_busy", &mut policy.retry_busy, &RETRY),
+        ("retry_unsupported", &mut policy.retry_unsupported, &RETRY),
+    ] {
+        wait(&mut table, key, place, range)?;
+    }
+    table.finish()?;
+    Ok(policy)
+}
+
+fn wait(
+    table: &mut Table<'_>,
+    key: &'static str,
+    wait: &mut Wait,
+    range: &RangeInclusive<Duration>,
+) -> Result<(), FileError> {
+    let Some(mut table) = table.table(key)? else { return Ok(()) };
+    let initial = table.duration("initial", range)?;
+    let max = table.duration("max", range)?;
+    let (initial, initial_at) = initial.map_or((wait.initial, None), |(given, at)| (given, Some(at)));
+    let (max, max_at) = max.map_or((wait.max, None), |(given, at)| (given, Some(at)));
+    // Of two defaults neither has a place, and they are in order.
+    if let Some(place) = max_at.or(initial_at).filter(|_| max < initial) {
+        let (initial, max) = (humantime::format_duration(initial), humantime::format_duration(max));
+        let why =
+            format!("the first wait, initial = \"{initial}\", is longer than max = \"{max}\": set both");
+        return Err(FileError::Wrong { place, why });
+    }
+    wait.initial = initial;
+    wait.max = max;
+    table.integer("multiplier", MULTIPLIER)?.into_iter().for_each(|given| wait.multiplier = given);
+    table.integer("jitter_percent", JITTER)?.into_iter().for_each(|given| wait.jitter_percent = given);
+    table.finish()
+}
+
+const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(least)..=Duration::from_secs(most)
+}
+
+/// A look-up ends a second before; a shorter one gives a name server no second chance.
+const RESOLVE_TIMEOUT: RangeInclusive<Duration> = seconds(2, 120);
+const TIMEOUT: RangeInclusive<Duration> = seconds(1, 120);
+/// A camera may send a picture every few minutes.
+const MEDIA_TIMEOUT: RangeInclusive<Duration> = seconds(1, 3600);
+/// All cameras together are waited for for 5 s when the daemon stops.
+const TEARDOWN_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(4);
+const STABLE_AFTER: RangeInclusive<Duration> = seconds(1, 3600);
+const RETRY: RangeInclusive<Duration> = seconds(1, 24 * 3600);
+/// Cameras lock an address out, some after five attempts in half an hour, and some begin to count anew with each.
+const RETRY_AUTH: RangeInclusive<Duration> = seconds(30, 24 * 3600);
+const MULTIPLIER: RangeInclusive<u32> = 1..=10;
+/// More would make waits of nothing.
+const JITTER: RangeInclusive<u32> = 0..=50;
