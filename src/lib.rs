@@ -18,9 +18,10 @@
 //! | [`io`] | io_uring or epoll, sockets, receive buffers | values |
 //! | [`publish`] | access units into the rings; readers that come and go | values, clock, codec (sink), socket_path, `ring-abi` |
 //! | [`shard`] | one thread a core: the turn | values, clock, codec, ingest, io, publish |
+//! | [`launch`] | the step between the daemon and a program that it starts | nothing |
 //! | `metrics` | a snapshot of the daemon as Prometheus text | values, shard (its counters) |
 //! | [`config`] | the command line and the configuration file, checked | values, ingest (its policy) |
-//! | [`control`] | gRPC, HTTP, readers' requests, DNS, the registry of streams | values, clock, socket_path, codec, rtsp, ingest, publish, shard, metrics, config |
+//! | [`control`] | gRPC, HTTP, readers' requests, DNS, the registry of streams, reader programs | values, clock, socket_path, launch, codec, rtsp, ingest, publish, shard, metrics, config |
 //!
 //! `rtsp`, `rtp`, `codec` and `ingest` are pure: bytes and a time go in; bytes, events and a deadline come out. So is `metrics`.
 //! `tests/architecture.rs` keeps this table.
@@ -32,6 +33,7 @@ pub mod control;
 pub mod ids;
 pub mod ingest;
 pub mod io;
+pub mod launch;
 pub mod limits;
 mod metrics;
 pub mod publish;

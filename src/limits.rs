@@ -168,6 +168,17 @@ pub const EVENTS_PER_PASS: usize = 256;
 /// Bytes of the configuration file: four thousand streams need less.
 pub const CONFIG_LEN_MAX: u64 = 4 * 1024 * 1024;
 
+// Reader programs ------------------------------------------------------------------------------------------
+
+/// Reader programs that the daemon looks after.
+pub const PROGRAMS_MAX: usize = 16;
+/// Lines of one reader program that go to the log.
+pub const PROGRAM_LINES: Rate = Rate { burst: 100, per_second: 10 };
+/// Bytes of such a line; the rest is another one.
+pub const PROGRAM_LINE_LEN_MAX: u64 = 4096;
+/// How long a reader program may take to end, once it was told to: a recorder finishes its file.
+pub const PROGRAM_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 // HTTP -----------------------------------------------------------------------------------------------------
 
 /// HTTP connections at once. One more costs the oldest its own.

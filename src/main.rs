@@ -15,11 +15,16 @@ use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use vms_media::config::{self, Args, Config, Surroundings};
 use vms_media::control;
+use vms_media::launch::{LAUNCH, launch};
 
 /// Exit status for a configuration that cannot be followed, as clap has it for the command line.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == LAUNCH) {
+        return launch(words);
+    }
     let args = Args::parse();
     if args.print_config {
         print!("{}", config::DEFAULTS);

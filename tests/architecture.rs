@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("clock", &["time"]),
     ("socket_path", &[]),
+    ("launch", &[]),
     ("rtp", &["time", "limits"]),
     ("codec", &["time", "limits", "rtp"]),
     ("rtsp", &["time", "limits", "codec"]),
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "ids",
             "clock",
             "socket_path",
+            "launch",
             "codec",
             "rtsp",
             "ingest",
@@ -42,8 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("metrics", &["ids", "shard"]),
-    ("config", &["limits", "ingest"]),
-    ("main", &["config", "control"]),
+    ("config", &["limits", "ids", "ingest"]),
+    ("main", &["config", "control", "launch"]),
 ];
 
 /// Modules that take time and bytes as arguments and touch nothing else.

@@ -49,7 +49,8 @@ pub struct Args {
     /// Default: nowhere.
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
-    /// Reader programs to start and look after, by commas. Only `none` is available yet.
+    /// Reader programs of this project to start, by commas. Only `none` is available yet; others are named in the
+    /// configuration file, `[reader.NAME]`.
     #[arg(long, value_name = "LIST", default_value = "none")]
     pub(super) readers: String,
     /// Not available yet.
@@ -70,6 +71,7 @@ impl Args {
             connects_at_once: self.connects_at_once,
             http: self.http.map(|address| Given::option("--http", address)),
             policy: Policy::default(),
+            readers: Vec::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Each value is asked for by its key, type and range. What nobody has asked for when a table is [finished](Table::finish)
 //! is a key that does not exist, and the answer names the nearest that does.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -183,6 +184,40 @@ impl<'s> Table<'s> {
             return Err(self.wrong(&span, key, &format!("expected a table: [{}]", self.name_of(key))));
         };
         Ok(Some(self.source.table(self.name_of(key), entries)))
+    }
+
+    /// The tables in a table of this one, each with its key and where that stands: `[reader.NAME]`.
+    ///
+    /// # Errors
+    /// [`FileError::Wrong`] when something else stands there.
+    pub(super) fn tables(&mut self, key: &'static str) -> Result<Vec<(Given<String>, Self)>, FileError> {
+        let Some(outer) = self.table(key)? else { return Ok(Vec::new()) };
+        let Self { source, name, entries, .. } = outer;
+        let mut tables = Vec::new();
+        for (key, value) in entries {
+            let (at, within) = (key.span().start, value.span());
+            let full = format!("{name}.{}", printable(key.get_ref()));
+            let DeValue::Table(entries) = value.into_inner() else {
+                let why = format!("expected a table: [{full}]");
+                return Err(FileError::Wrong { place: source.place(within.start, full), why });
+            };
+            let by = By::File(source.place(at, full.clone()));
+            tables.push((Given { value: key.get_ref().to_string(), by }, source.table(full, entries)));
+        }
+        Ok(tables)
+    }
+
+    /// All that is left in this table, which are strings under keys that nobody knows before.
+    ///
+    /// # Errors
+    /// [`FileError::Wrong`] when something else stands there.
+    pub(super) fn rest_as_strings(mut self) -> Result<BTreeMap<String, String>, FileError> {
+        let entries = std::mem::take(&mut self.entries);
+        let texts = entries.into_iter().map(|(key, value)| {
+            let (text, _) = self.text_of(printable(key.get_ref()), value)?;
+            Ok((key.get_ref().to_string(), text))
+        });
+        texts.collect()
     }
 
     /// Ends the reading of this table.

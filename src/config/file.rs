@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{FileError, Source, Table};
-use super::given::Given;
-use super::{IoBackend, LATENCY_US_MAX};
+use super::given::{By, Given};
+use super::{IoBackend, LATENCY_US_MAX, ReaderProgram};
+use crate::ids::StreamId;
 use crate::ingest::{Policy, Wait};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{PROGRAMS_MAX, SHARDS_MAX};
 
 /// What was said, by the file or on the command line. What is absent was not.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     pub(super) http: Option<Given<String>>,
     /// Only the file says it.
     pub(super) policy: Policy,
+    /// Only the file says it.
+    pub(super) readers: Vec<ReaderProgram>,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
             connects_at_once: root.integer("connects_at_once", 1..=u16::MAX)?,
             http: root.string("http")?,
             policy: policy(&mut root)?,
+            readers: readers(&mut root)?,
         };
         root.finish()?;
         Ok(settings)
@@ -67,8 +71,37 @@ impl Settings {
             connects_at_once: self.connects_at_once.or(other.connects_at_once),
             http: self.http.or(other.http),
             policy: other.policy,
+            readers: other.readers,
         }
     }
+}
+
+/// `[reader.NAME]`: programs to start and look after.
+fn readers(root: &mut Table<'_>) -> Result<Vec<ReaderProgram>, FileError> {
+    let mut programs = Vec::new();
+    for (name, mut table) in root.tables("reader")? {
+        // A name goes into logs and metrics; it is one like a stream's.
+        if StreamId::new(&name.value).is_err() || programs.len() == PROGRAMS_MAX {
+            let By::File(place) = name.by else { continue };
+            let why = if programs.len() == PROGRAMS_MAX {
+                format!("at most {PROGRAMS_MAX} programs")
+            } else {
+                "a reader's name has lower-case letters, digits, '.', '_' and '-', 63 at most".to_owned()
+            };
+            return Err(FileError::Wrong { place, why });
+        }
+        let command = table.string("command")?;
+        let args = table.strings("args")?.unwrap_or_default();
+        let env = table.table("env")?.map(Table::rest_as_strings).transpose()?.unwrap_or_default();
+        table.finish()?;
+        let Some(command) = command.filter(|command| !command.value.is_empty()) else {
+            let By::File(place) = name.by else { continue };
+            return Err(FileError::Wrong { place, why: "says no `command` to run".to_owned() });
+        };
+        let args = args.into_iter().map(|given| given.value).collect();
+        programs.push(ReaderProgram { name: name.value, command: command.value.into(), args, env });
+    }
+    Ok(programs)
 }
 
 /// `[camera]`: patience with every camera.

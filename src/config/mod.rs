@@ -8,6 +8,7 @@ mod document;
 mod file;
 mod given;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -60,6 +61,29 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Patience with cameras.
     pub policy: Policy,
+    /// Programs to start and look after.
+    pub readers: Vec<ReaderProgram>,
+}
+
+/// A program that the daemon starts and looks after.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReaderProgram {
+    /// Its name, in the log and in metrics: that of a stream would do.
+    pub name: String,
+    /// What to run; a name without a slash is looked for in `PATH`.
+    pub command: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Additions to its environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Arguments and environment of a program may hold a secret.
+impl fmt::Debug for ReaderProgram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, command, .. } = self;
+        f.debug_struct("ReaderProgram").field("name", name).field("command", command).finish_non_exhaustive()
+    }
 }
 
 /// An address of the control plane.
@@ -169,6 +193,7 @@ impl Config {
             connects_at_once: settings.connects_at_once.unwrap_or(CONNECTS_AT_ONCE_DEFAULT),
             http: settings.http.map(|address| checked(&address, http_address)).transpose()?,
             policy: settings.policy,
+            readers: settings.readers,
         })
     }
 }
@@ -395,11 +420,12 @@ mod tests {
         );
     }
 
-    /// `defaults.toml` with its comments of the form `# key = value` taken for what they show.
+    /// `defaults.toml` with its comments of the forms `# key = value` and `# [table]` taken for what they show.
     fn with_examples() -> String {
         let is_example = |line: &str| {
             let key = line.split(" = ").next().unwrap_or_default();
-            line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            let is_header = line.starts_with('[') && line.ends_with(']');
+            is_header || line.contains(" = ") && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
         let shown = |line: &str| match line.strip_prefix("# ") {
             Some(example) if is_example(example) => format!("{example}\n"),
@@ -439,6 +465,7 @@ mod tests {
         let examples = with_examples();
         let config = with_file(&[], &examples).unwrap();
         assert_eq!((config.shards.get(), config.http.is_some()), (4, true), "the examples are followed");
+        assert_eq!(config.readers.first().map(|reader| reader.args.len()), Some(3));
         // An unknown key is answered with those that there are.
         let headers = examples.match_indices("\n[").map(|(at, _)| at + 1);
         for start in std::iter::once(0).chain(headers) {

@@ -153,6 +153,7 @@ impl MediaControl for Api {
             revision: facts.revision,
             start_time: Some(show::timestamp(facts.start)),
             arena_page_bytes: huge_pages::arena_page_len(),
+            reader_programs: facts.programs.into_iter().map(show::program).collect(),
         }))
     }
 }

@@ -25,6 +25,7 @@ mod huge_pages;
 mod listen;
 mod outage;
 mod plane;
+mod programs;
 mod rates;
 mod registry;
 mod resolve;

@@ -20,6 +20,7 @@ use super::engine::{self, Engine, Io};
 use super::error::ApiError;
 use super::feed::Watch;
 use super::outage::Outages;
+use super::programs::{Board, Program};
 use super::registry::{Change, Page, Place, Registry};
 use super::setups::{self, Claim, Gone, Setups};
 use super::spec::StreamSpec;
@@ -75,6 +76,7 @@ pub(crate) struct Plane {
     relocations: Relocations,
     balancer: Balancer,
     outages: Outages,
+    programs: Board,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -117,6 +119,8 @@ pub(crate) struct Facts {
     pub(crate) revision: u64,
     /// What each shard has done.
     pub(crate) shards: Vec<ShardStats>,
+    /// Reader programs of this daemon's.
+    pub(crate) programs: Vec<Program>,
     /// How they do input and output.
     pub(crate) io: Io,
     /// Bytes that the streams' memory may take.
@@ -143,6 +147,7 @@ impl SharedPlane {
             relocations: Relocations::default(),
             balancer: Balancer::default(),
             outages: Outages::default(),
+            programs: Board::default(),
             next_uid: 1,
             draining: false,
             start,
@@ -201,6 +206,11 @@ impl SharedPlane {
         while self.lock().engine.live() > 0 {
             self.idle.notified().await;
         }
+    }
+
+    /// Tells of these reader programs too.
+    pub(crate) fn show_programs(&self, programs: Board) {
+        self.lock().programs = programs;
     }
 
     /// Ends the shards.
@@ -305,6 +315,7 @@ impl Plane {
             shards: self.engine.stats(),
             io: self.engine.io().clone(),
             stream_memory_max: self.budget.bytes_max(),
+            programs: self.programs.programs(),
             start: self.start,
         }
     }
@@ -329,7 +340,15 @@ impl Plane {
             arena_page_bytes: huge_pages::arena_page_len(),
             attachments: self.attachments.len(),
         };
-        Snapshot { daemon, shards: self.engine.stats(), streams: self.registry.metrics().collect() }
+        let programs = self.programs.programs().into_iter().map(|Program { name, pid, starts, .. }| {
+            metrics::Program { name, is_running: pid.is_some(), starts }
+        });
+        Snapshot {
+            daemon,
+            shards: self.engine.stats(),
+            programs: programs.collect(),
+            streams: self.registry.metrics().collect(),
+        }
     }
 
     /// Does what the attach thread asks for.

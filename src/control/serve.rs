@@ -22,6 +22,7 @@ use super::http;
 use super::huge_pages;
 use super::listen::{self, ListenError};
 use super::plane::{SETUP_TIMEOUT, SharedPlane};
+use super::programs::{Programs, Sockets};
 use super::resolve::Resolver;
 use super::signals::StopSignal;
 use crate::config::{Config, Listen};
@@ -127,7 +128,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     if let Some(listener) = http {
         http::spawn(listener, plane.clone(), closing.clone()).map_err(RunError::Http)?;
     }
-    info!(listen, shards = config.shards, "ready");
+    info!(listen = listen.as_str(), shards = config.shards, "ready");
+    // After that: a reader program finds its daemon.
+    let mut programs = Programs::start(&config.readers, &program_sockets(&config, &listen));
+    plane.show_programs(programs.board());
 
     tokio::select! {
         () = stop.received() => {}
@@ -135,7 +139,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     }
     info!("stopping: cameras are told goodbye; a second signal stops at once");
     let outcome = tokio::select! {
-        () = shut_down(&plane, close, servers) => Ok(()),
+        () = shut_down(&plane, close, servers, &mut programs) => Ok(()),
         () = stop.received() => Err(RunError::Interrupted),
     };
     pumps.abort_all();
@@ -144,16 +148,31 @@ async fn serve(config: Config) -> Result<(), RunError> {
     outcome
 }
 
-/// The cameras' sessions first, so that none is left open at a camera that allows two; then the callers.
-async fn shut_down(plane: &SharedPlane, close: watch::Sender<()>, mut servers: JoinSet<()>) {
+/// The cameras' sessions first, so that none is left open at a camera that allows two, and so that readers have all there is;
+/// then the callers, and the reader programs.
+async fn shut_down(
+    plane: &SharedPlane,
+    close: watch::Sender<()>,
+    mut servers: JoinSet<()>,
+    programs: &mut Programs,
+) {
     if timeout(DRAIN_TIMEOUT, plane.drain()).await.is_err() {
         warn!("some cameras did not take their goodbye in time");
     }
     drop(close);
     let ended = async { while servers.join_next().await.is_some() {} };
-    if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
-        info!("open connections were cut");
-    }
+    let callers = async {
+        if timeout(CLOSE_TIMEOUT, ended).await.is_err() {
+            info!("open connections were cut");
+        }
+    };
+    tokio::join!(callers, programs.stop());
+}
+
+/// What reader programs are told: the ring socket, and the first address of the control plane with the port that it got.
+fn program_sockets(config: &Config, listen: &str) -> Sockets {
+    let control = listen.split(' ').next().unwrap_or_default().to_owned();
+    Sockets { ring: config.ring_socket.clone(), control }
 }
 
 /// Takes a shard's events whenever it rings. Ends, with the shard's number, when its thread has.

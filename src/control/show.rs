@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vms_proto::v1;
 
+use super::programs::Program;
 use crate::codec::{Codec, VideoFormat};
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
@@ -84,6 +85,12 @@ pub(crate) fn shard_stats(stats: &ShardStats) -> v1::ShardStats {
         waiting_connects: u32::try_from(stats.waiting_connects).unwrap_or(u32::MAX),
         cpu_ns: u64::try_from(stats.cpu.as_nanos()).unwrap_or(u64::MAX),
     }
+}
+
+/// A reader program.
+pub(crate) fn program(program: Program) -> v1::ReaderProgram {
+    let Program { name, pid, since, starts, last_end } = program;
+    v1::ReaderProgram { name, pid: pid.unwrap_or(0), since: Some(timestamp(since)), starts, last_end }
 }
 
 /// A state.

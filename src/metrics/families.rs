@@ -8,7 +8,7 @@ use std::time::Duration;
 use vms_proto::v1;
 
 use super::text::{Family, Samples, counter, gauge};
-use super::{Daemon, Stream};
+use super::{Daemon, Program, Stream};
 use crate::shard::ShardStats;
 
 /// What there is once.
@@ -64,6 +64,18 @@ pub(super) const STREAMS_BY_STATE: Family<[Stream]> =
             samples.put_with(&[("state", word)], count);
         }
     });
+
+/// Of each reader program.
+pub(super) const PROGRAM: &[Family<Program>] = &[
+    gauge(
+        "vms_media_reader_program_up",
+        "1 while the reader program runs, 0 while it waits to be started again.",
+        |program, samples| samples.put(program.is_running),
+    ),
+    counter("vms_media_reader_program_starts_total", "How often it was started.", |program, samples| {
+        samples.put(program.starts);
+    }),
+];
 
 /// Of each shard.
 pub(super) const SHARD: &[Family<ShardStats>] = &[

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use prost_types::Timestamp;
 use vms_proto::v1;
 
-use self::families::{DAEMON, SHARD, STREAM, STREAMS_BY_STATE};
+use self::families::{DAEMON, PROGRAM, SHARD, STREAM, STREAMS_BY_STATE};
 use crate::ids::StreamId;
 use crate::shard::{ShardStats, StreamStats};
 
@@ -34,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) daemon: Daemon,
     /// By their numbers.
     pub(crate) shards: Vec<ShardStats>,
+    /// Reader programs that the daemon looks after.
+    pub(crate) programs: Vec<Program>,
     pub(crate) streams: Vec<Stream>,
 }
 
@@ -57,6 +59,15 @@ pub(crate) struct Daemon {
     pub(crate) attachments: usize,
 }
 
+/// A reader program.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// As the configuration has it: letters, digits, `.`, `_`, `-`.
+    pub(crate) name: String,
+    pub(crate) is_running: bool,
+    pub(crate) starts: u64,
+}
+
 /// A stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
@@ -77,8 +88,8 @@ impl Snapshot {
     /// The text, in pieces that are written as they are asked for: who reads slowly holds a snapshot and one piece of its text,
     /// which for thousands of streams has megabytes.
     pub(crate) fn into_text(self) -> impl Iterator<Item = String> + Send {
-        let Self { daemon, shards, streams } = self;
-        let head = head(&daemon, &shards, &streams);
+        let Self { daemon, shards, programs, streams } = self;
+        let head = head(&daemon, &shards, &programs, &streams);
         let streams: Arc<[Stream]> = streams.into();
         let pieces = STREAM.iter().flat_map(move |family| {
             let streams = Arc::clone(&streams);
@@ -98,7 +109,7 @@ impl Snapshot {
 }
 
 /// All but the metrics of single streams.
-fn head(daemon: &Daemon, shards: &[ShardStats], streams: &[Stream]) -> String {
+fn head(daemon: &Daemon, shards: &[ShardStats], programs: &[Program], streams: &[Stream]) -> String {
     let mut text = String::new();
     for family in DAEMON {
         family.write_head(&mut text);
@@ -110,6 +121,12 @@ fn head(daemon: &Daemon, shards: &[ShardStats], streams: &[Stream]) -> String {
         family.write_head(&mut text);
         for (index, shard) in shards.iter().enumerate() {
             family.write(&mut text, &[("shard", &index.to_string())], shard);
+        }
+    }
+    for family in PROGRAM.iter().filter(|_| !programs.is_empty()) {
+        family.write_head(&mut text);
+        for program in programs {
+            family.write(&mut text, &[("program", program.name.as_str())], program);
         }
     }
     text
@@ -142,7 +159,8 @@ pub(crate) mod tests {
             attachments: 3,
         };
         let shard = ShardStats { turns: 7, cpu: Duration::from_millis(1_500), ..ShardStats::default() };
-        Snapshot { daemon, shards: vec![shard, ShardStats::default()], streams }
+        let programs = vec![Program { name: "rec".to_owned(), is_running: true, starts: 2 }];
+        Snapshot { daemon, shards: vec![shard, ShardStats::default()], programs, streams }
     }
 
     /// A stream that is new.

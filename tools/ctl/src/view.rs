@@ -119,6 +119,18 @@ pub(crate) struct Info {
     pub(crate) start_time: Option<Timestamp>,
     pub(crate) arena_page_bytes: u64,
     pub(crate) shard_stats: Vec<ShardStats>,
+    pub(crate) reader_programs: Vec<ReaderProgram>,
+}
+
+/// A program that the daemon looks after.
+#[derive(Debug, Serialize)]
+pub(crate) struct ReaderProgram {
+    pub(crate) name: String,
+    pub(crate) pid: u32,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) starts: u64,
+    pub(crate) last_end: String,
 }
 
 /// What a shard has done.
@@ -226,7 +238,15 @@ impl From<v1::ServerInfo> for Info {
             start_time: info.start_time,
             arena_page_bytes: info.arena_page_bytes,
             shard_stats: info.shard_stats.into_iter().map(Into::into).collect(),
+            reader_programs: info.reader_programs.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<v1::ReaderProgram> for ReaderProgram {
+    fn from(program: v1::ReaderProgram) -> Self {
+        let v1::ReaderProgram { name, pid, since, starts, last_end } = program;
+        Self { name, pid, since, starts, last_end }
     }
 }
 
