@@ -102,13 +102,13 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`ProbeError`]: io_uring was asked for, and this machine does not allow it.
-fn choose(wanted: IoBackend, probe: impl FnOnce() -> Result<(), ProbeError>) -> Result<Io, ProbeError> {
+fn choose<T>(wanted: IoBackend, probe: impl FnOnce() -> Result<T, ProbeError>) -> Result<Io, ProbeError> {
     if wanted == IoBackend::Epoll {
         tracing::info!(io = %BackendKind::Epoll, "shards use epoll, as asked for");
         return Ok(Io { backend: BackendKind::Epoll, why_not_uring: None });
     }
     match probe() {
-        Ok(()) => {
+        Ok(_) => {
             tracing::info!(io = %BackendKind::Uring, "shards use io_uring");
             Ok(Io { backend: BackendKind::Uring, why_not_uring: None })
         }

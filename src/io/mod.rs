@@ -38,7 +38,7 @@ use outbox::Outbox;
 
 pub use backend::{Backend, BackendKind};
 pub use buffer::RecvBuf;
-pub use probe::{ProbeError, probe};
+pub use probe::{Features, ProbeError, probe};
 pub use rustix::io::Errno;
 pub(crate) use waker::pair as wake_pair;
 pub use waker::{WakeSource, Waker};

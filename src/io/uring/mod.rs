@@ -44,8 +44,8 @@ use super::buffer;
 use super::waker::{self, WakeSource, Waker};
 use super::{COMPLETIONS_PER_TURN, socket};
 use super::{
-    CloseReason, Completion, Config, ConnectError, Counters, Handover, SendError, SetupError, Token,
-    WaitError,
+    CloseReason, Completion, Config, ConnectError, Counters, Features, Handover, SendError, SetupError,
+    Token, WaitError,
 };
 
 /// Operations that can be queued between two submits before the overflow list is used.
@@ -103,6 +103,11 @@ impl Uring {
 
     pub(super) fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// What the kernel has beside what we need.
+    pub(super) fn features(&self) -> Features {
+        self.ring.features()
     }
 
     pub(super) fn counters(&self) -> Counters {

@@ -12,6 +12,8 @@ use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::io::Errno;
 
+use crate::io::Features;
+
 /// The shortest hold there is.
 const HOLD_MIN: Duration = Duration::from_micros(1);
 /// How long the destructor waits for the kernel to let go of each remaining operation.
@@ -35,6 +37,7 @@ pub(super) struct Ring {
     enters: u64,
     /// The kernel has `IORING_OP_FUTEX_WAKE` (6.7).
     can_wake: bool,
+    has_no_sqarray: bool,
 }
 
 impl Ring {
@@ -54,16 +57,25 @@ impl Ring {
             .setup_cqsize(completions.max(submissions * 2))
             .dontfork();
         // NO_SQARRAY came with 6.6, after the rest; without it there is one more indirection and no other change.
-        let uring = match builder.clone().setup_no_sqarray().build(submissions) {
+        let (uring, has_no_sqarray) = match builder.clone().setup_no_sqarray().build(submissions) {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-                builder.build(submissions)
+                (builder.build(submissions)?, false)
             }
-            result => result,
-        }?;
+            result => (result?, true),
+        };
         let mut probe = Probe::new();
         let is_probed = uring.submitter().register_probe(&mut probe).is_ok();
         let can_wake = is_probed && probe.is_supported(opcode::FutexWake::CODE);
-        Ok(Self { uring, backlog: VecDeque::new(), in_flight: 0, enters: 0, can_wake })
+        Ok(Self { uring, backlog: VecDeque::new(), in_flight: 0, enters: 0, can_wake, has_no_sqarray })
+    }
+
+    /// What the kernel has beside what we need.
+    pub(super) fn features(&self) -> Features {
+        Features {
+            no_sqarray: self.has_no_sqarray,
+            futex_wake: self.can_wake,
+            min_timeout: self.uring.params().is_feature_min_timeout(),
+        }
     }
 
     /// Registers the entries of a provided-buffer ring.
