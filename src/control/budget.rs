@@ -12,8 +12,41 @@ use super::error::ApiError;
 use crate::limits::{ARENA_LEN_DEFAULT, MEMORY_RESERVE_DIVISOR, MEMORY_RESERVE_MIN, STREAMS_MAX};
 use crate::publish::Publisher;
 
-/// Where cgroups of version 2 are mounted.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Names of files: a cgroup's limit, what it has taken, its statistics, and what these call pages of files that nobody uses.
+struct Names {
+    /// Where the groups are mounted.
+    root: &'static str,
+    limit: &'static str,
+    taken: &'static str,
+    unused: &'static str,
+}
+
+/// Version 2. With both mounted, version 1 has the memory controller, and the files are not there.
+const VERSION_2: Names =
+    Names { root: "/sys/fs/cgroup", limit: "memory.max", taken: "memory.current", unused: "inactive_file " };
+
+/// Version 1, where "no limit" is a number beyond all memory.
+const VERSION_1: Names = Names {
+    root: "/sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    taken: "memory.usage_in_bytes",
+    unused: "total_inactive_file ",
+};
+
+/// Memory for streams, as a daemon that starts now on this machine and in this container would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamMemory {
+    /// Bytes that all streams may take.
+    pub bytes_max: u64,
+    /// Bytes that one takes.
+    pub bytes_per_stream: u64,
+}
+
+/// Finds out how much memory streams may take.
+pub fn stream_memory() -> StreamMemory {
+    let Budget { segment_len, bytes_max } = Budget::now();
+    StreamMemory { bytes_max, bytes_per_stream: segment_len }
+}
 
 /// What all streams together may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +60,18 @@ pub(crate) struct Budget {
 impl Budget {
     /// The budget on this machine, in this container, now.
     pub(crate) fn of_this_machine() -> Self {
-        let left = memory_left(|path| fs::read_to_string(path).ok());
-        let budget = Self::new(left, Publisher::segment_len(ARENA_LEN_DEFAULT).unwrap_or(0));
+        let budget = Self::now();
         let streams = budget.bytes_max.checked_div(budget.segment_len).unwrap_or(0);
         match streams {
-            0 => warn!(memory_left = left, "there is no memory for a single stream"),
+            0 => warn!(bytes = budget.bytes_max, "there is no memory for a single stream"),
             _ => info!(streams, bytes = budget.bytes_max, "memory for streams"),
         }
         budget
+    }
+
+    fn now() -> Self {
+        let left = memory_left(|path| fs::read_to_string(path).ok());
+        Self::new(left, Publisher::segment_len(ARENA_LEN_DEFAULT).unwrap_or(0))
     }
 
     /// The budget where `left` bytes are left (`None`: nothing is known to limit) and a stream takes `segment_len`.
@@ -79,10 +116,10 @@ impl Budget {
 /// none of them tells. Files are looked at through `read`.
 fn memory_left(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| available(&text));
-    let groups = read(Path::new("/proc/self/cgroup")).map_or_else(Vec::new, |text| cgroups(&text));
-    let groups = groups.iter().filter_map(|group| {
-        let file = |name: &str| read(&group.join(name));
-        group_left(&file("memory.max")?, &file("memory.current")?, &file("memory.stat").unwrap_or_default())
+    let own = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let groups = [(VERSION_2, "0::/"), (VERSION_1, ":memory:/")].into_iter().flat_map(|(names, mark)| {
+        let left = |group: PathBuf| group_left(&names, |name| read(&group.join(name)));
+        cgroups(&own, mark, names.root).into_iter().filter_map(left).collect::<Vec<_>>()
     });
     machine.into_iter().chain(groups).min()
 }
@@ -94,21 +131,22 @@ fn available(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Directories of the process's cgroup (version 2) and of all above it, from `/proc/self/cgroup`. In a container, some
+/// Directories of the process's cgroup and of all above it, from the line of `/proc/self/cgroup` with `mark`. In a container, some
 /// may not be there: what is mounted may begin at the container's own group.
-fn cgroups(proc_self_cgroup: &str) -> Vec<PathBuf> {
-    let path = proc_self_cgroup.lines().find_map(|line| line.strip_prefix("0::/"));
+fn cgroups(proc_self_cgroup: &str, mark: &str, root: &str) -> Vec<PathBuf> {
+    let path = proc_self_cgroup.lines().find_map(|line| line.split_once(mark)).map(|(_, path)| path);
     let climbs = |path: &Path| path.components().any(|part| part == Component::ParentDir);
     let all = path.into_iter().flat_map(|path| Path::new(path).ancestors());
-    all.filter(|path| !climbs(path)).map(|path| Path::new(CGROUP_ROOT).join(path)).collect()
+    all.filter(|path| !climbs(path)).map(|path| Path::new(root).join(path)).collect()
 }
 
 /// Bytes that a cgroup has left; `None` when it has no limit. Pages of files that nobody uses count as left, as they do
 /// in `MemAvailable`: else a container that has read or written a lot would seem full.
-fn group_left(memory_max: &str, memory_current: &str, memory_stat: &str) -> Option<u64> {
+fn group_left(names: &Names, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    let (max, current) = (number(memory_max)?, number(memory_current)?);
-    let unused = memory_stat.lines().find_map(|line| line.strip_prefix("inactive_file ")).and_then(number);
+    let (max, current) = (number(&read(names.limit)?)?, number(&read(names.taken)?)?);
+    let stat = read("memory.stat").unwrap_or_default();
+    let unused = stat.lines().find_map(|line| line.strip_prefix(names.unused)).and_then(number);
     Some(max.saturating_sub(current.saturating_sub(unused.unwrap_or(0))))
 }
 
@@ -170,11 +208,32 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_version_1_count_too() {
+        let own = "/sys/fs/cgroup/memory/old/way";
+        let mut files = vec![
+            ("/proc/meminfo".to_owned(), MEMINFO),
+            ("/proc/self/cgroup".to_owned(), HYBRID),
+            (format!("{own}/memory.limit_in_bytes"), "314572800\n"),
+            (format!("{own}/memory.usage_in_bytes"), "209715200\n"),
+            (format!("{own}/memory.stat"), "inactive_file 1\ntotal_inactive_file 52428800\n"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes".to_owned(), "9223372036854771712\n"),
+            ("/sys/fs/cgroup/memory/memory.usage_in_bytes".to_owned(), "1000000000\n"),
+        ];
+        let told = |files: &[(String, &str)]| {
+            left(&files.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&files), Some(150 * MIB));
+        files.retain(|(name, _)| !name.starts_with(own));
+        assert_eq!(told(&files), Some(1024 * MIB), "only what the machine has left");
+    }
+
+    #[test]
     fn groups_outside_of_the_mount_are_left_out() {
-        assert_eq!(cgroups("0::/../../a\n"), [Path::new("/sys/fs/cgroup/")]);
-        assert!(cgroups("4:memory:/a\n").is_empty(), "version 1");
+        let groups = |text| cgroups(text, "0::/", "/sys/fs/cgroup");
+        assert_eq!(groups("0::/../../a\n"), [Path::new("/sys/fs/cgroup/")]);
+        assert!(groups("4:memory:/a\n").is_empty(), "version 1");
         let all = ["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup"];
-        assert_eq!(cgroups("0::/a/b"), all.map(PathBuf::from));
+        assert_eq!(groups("0::/a/b"), all.map(PathBuf::from));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const GLOBAL: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 const OF_THIS_SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hugepages-2048kB/shmem_enabled";
 
 /// Bytes of the pages that the kernel is to give to an arena made now.
-pub(crate) fn arena_page_len() -> u64 {
+pub fn arena_page_len() -> u64 {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     if are_given(chosen(&read(GLOBAL)), chosen(&read(OF_THIS_SIZE))) { HUGE_PAGE_LEN } else { PAGE_LEN }
 }

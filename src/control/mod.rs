@@ -36,6 +36,8 @@ mod signals;
 mod spec;
 mod withdrawals;
 
+pub use budget::{StreamMemory, stream_memory};
 pub use engine::StartError;
+pub use huge_pages::arena_page_len;
 pub use listen::ListenError;
 pub use serve::{RunError, run};
