@@ -134,7 +134,7 @@ fn check_credentials(given: v1::Credentials) -> Result<Option<Credentials>, ApiE
     match (username.is_empty(), password.is_empty()) {
         (true, true) => Ok(None),
         (true, false) => Err(invalid("spec.credentials.username", "a password needs a user name")),
-        (false, _) => Ok(Some(Credentials { username, password: password.into() })),
+        (false, _) => Ok(Some(Credentials::new(username, password))),
     }
 }
 

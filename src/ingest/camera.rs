@@ -24,7 +24,7 @@ use super::stats::CameraStats;
 use crate::codec::AccessUnitSink;
 use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
 use crate::rtp::MediaClock;
-use crate::rtsp::{CameraUrl, Credentials, Scheme, SessionError};
+use crate::rtsp::{CameraUrl, Credentials, Scheme, Session, SessionError};
 use crate::time::{Mono, Now};
 
 /// What a camera is and how it is treated.
@@ -347,6 +347,18 @@ impl Camera {
             Phase::Resolving { .. } | Phase::Connecting { .. } => true,
             Phase::Connected(_) => matches!(self.status.state, State::Connecting),
             Phase::Idle | Phase::Waiting { .. } | Phase::Leaving { .. } | Phase::Stopped => false,
+        }
+    }
+
+    /// What was agreed with the camera, while there is a connection.
+    pub fn session(&self) -> Option<&Session> {
+        match &self.phase {
+            Phase::Connected(connection) | Phase::Leaving { connection, .. } => Some(connection.session()),
+            Phase::Idle
+            | Phase::Resolving { .. }
+            | Phase::Connecting { .. }
+            | Phase::Waiting { .. }
+            | Phase::Stopped => None,
         }
     }
 

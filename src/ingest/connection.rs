@@ -89,6 +89,7 @@ impl Connection {
         let config = SessionConfig {
             reply_timeout: policy.reply_timeout,
             teardown_timeout: policy.teardown_timeout,
+            login_tries: policy.login_tries,
             ..SessionConfig::default()
         };
         let mut session = Session::new(url, credentials, config, seed);
@@ -168,6 +169,11 @@ impl Connection {
                 receiver.report(now);
             }
         }
+    }
+
+    /// What was agreed with the camera.
+    pub(super) const fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The next thing that the coordinator has to know.

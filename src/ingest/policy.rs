@@ -16,6 +16,9 @@ pub struct Policy {
     /// Without video before the stream counts as stalled; after the same time again the session is replaced.
     /// Only video counts: a camera that answers keepalives and sends none is stalled.
     pub idle_timeout: Duration,
+    /// How often a camera may refuse the credentials in one attempt; from 1. The second allows for a nonce that ran out without the
+    /// camera saying so.
+    pub login_tries: u32,
     /// For TEARDOWN's answer, when the daemon ends a session.
     pub teardown_timeout: Duration,
     /// Between RTCP receiver reports, which some cameras need as a keepalive.
@@ -90,6 +93,7 @@ impl Default for Policy {
             reply_timeout: Duration::from_secs(5),
             first_frame_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(5),
+            login_tries: 2,
             teardown_timeout: Duration::from_secs(1),
             report_interval: Duration::from_secs(5),
             stable_after: Duration::from_secs(10),

@@ -1,7 +1,7 @@
 //! Answers to 401: Basic (RFC 7617) and Digest (RFC 7616, with RFC 2069 for cameras that offer no `qop`).
 //!
 //! The arithmetic is `http-auth`'s. What is decided here is which challenge to answer, how often, and when to
-//! stop: cameras lock out an address that tries too often, so a refused password is tried twice and no more.
+//! stop: cameras lock out an address that tries too often, so a refused password is tried as often as the caller allows and no more.
 
 use http_auth::digest::{Algorithm, Qop};
 use http_auth::parser::ChallengeParser;
@@ -37,6 +37,8 @@ pub enum AuthError {
 pub struct Authenticator {
     credentials: Option<Credentials>,
     client: Option<PasswordClient>,
+    /// Requests with a password that the camera may refuse; from 1.
+    tries: u32,
     /// Requests refused since one was accepted, a stale nonce not counted.
     refused: u32,
     /// Stale nonces since a request was accepted.
@@ -47,8 +49,11 @@ pub struct Authenticator {
 impl Authenticator {
     /// `seed` decides the client nonces; it comes from the operating system's entropy in the program and from a
     /// constant in tests.
-    pub fn new(credentials: Option<Credentials>, seed: u64) -> Self {
-        Self { credentials, client: None, refused: 0, stale: 0, cnonces: Cnonces { state: seed } }
+    ///
+    /// `tries` says how often the camera may refuse the password until it is not tried again; 0 is taken for 1.
+    pub fn new(credentials: Option<Credentials>, seed: u64, tries: u32) -> Self {
+        let cnonces = Cnonces { state: seed };
+        Self { credentials, client: None, tries: tries.max(1), refused: 0, stale: 0, cnonces }
     }
 
     /// Whether there is anything to authenticate with.
@@ -93,7 +98,7 @@ impl Authenticator {
         if is_answered {
             self.count(&strongest);
         }
-        if self.refused >= REFUSED_MAX || self.stale >= STALE_MAX || self.is_downgrade(&strongest) {
+        if self.refused >= self.tries || self.stale >= STALE_MAX || self.is_downgrade(&strongest) {
             return Err(AuthError::Refused { realm });
         }
         self.client = Some(strongest);
@@ -197,8 +202,6 @@ impl Cnonces {
 
 const ALGORITHMS: [&str; 6] =
     ["MD5", "MD5-sess", "SHA-256", "SHA-256-sess", "SHA-512-256", "SHA-512-256-sess"];
-/// Tries with the same password. The second allows for a nonce that ran out without the camera saying so.
-const REFUSED_MAX: u32 = 2;
 /// Characters of a realm that are kept for a person to read.
 const REALM_LEN_MAX: usize = 64;
 /// Stale nonces in a row before the camera is taken to mean "no".

@@ -48,6 +48,13 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
+impl Credentials {
+    /// A user name with its password, from whoever has them as text.
+    pub fn new(username: String, password: String) -> Self {
+        Self { username, password: password.into() }
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(redacted)")

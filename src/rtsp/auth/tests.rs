@@ -81,6 +81,16 @@ fn row41_a_refused_password_is_tried_twice() {
 }
 
 #[test]
+fn who_may_try_once_sends_a_refused_password_once() {
+    let credentials = Credentials::new("u".to_owned(), "wrong".to_owned());
+    let mut auth = Authenticator::new(Some(credentials), 1, 1);
+    let challenge = headers(&[r#"Digest realm="c", nonce="n""#]);
+    auth.challenged(&challenge).unwrap();
+    assert!(auth.authorization("DESCRIBE", "x").is_some());
+    assert_eq!(auth.challenged(&challenge), Err(AuthError::Refused { realm: Some("c".into()) }));
+}
+
+#[test]
 fn row40_a_stale_nonce_is_no_refusal() {
     let mut auth = authenticator("u", "p");
     let stale = headers(&[r#"Digest realm="c", nonce="n", stale=TRUE"#]);
@@ -126,7 +136,7 @@ fn the_password_is_not_sent_in_the_clear_after_digest_was_agreed() {
 
 #[test]
 fn what_cannot_be_answered() {
-    let mut none = Authenticator::new(None, 1);
+    let mut none = Authenticator::new(None, 1, 2);
     let digest = headers(&[r#"Digest realm="c", nonce="n""#]);
     assert_eq!(none.challenged(&digest), Err(AuthError::NoCredentials { realm: Some("c".into()) }));
     let mut auth = authenticator("u", "p");
@@ -181,7 +191,7 @@ fn debug_prints_no_secret() {
 
 fn authenticator(username: &str, password: &str) -> Authenticator {
     let credentials = Credentials { username: username.to_owned(), password: password.into() };
-    Authenticator::new(Some(credentials), 42)
+    Authenticator::new(Some(credentials), 42, 2)
 }
 
 fn headers(challenges: &[&str]) -> Headers {

@@ -38,6 +38,8 @@ pub struct SessionConfig {
     pub reply_timeout: Duration,
     /// How long the answer to TEARDOWN is waited for.
     pub teardown_timeout: Duration,
+    /// How often the camera may refuse the password before the session fails.
+    pub login_tries: u32,
 }
 
 impl Default for SessionConfig {
@@ -46,6 +48,7 @@ impl Default for SessionConfig {
             user_agent: concat!("vms-media/", env!("CARGO_PKG_VERSION")).to_owned(),
             reply_timeout: Duration::from_secs(5),
             teardown_timeout: Duration::from_secs(1),
+            login_tries: 2,
         }
     }
 }
@@ -171,8 +174,8 @@ impl Session {
         let uri = url.request_uri();
         Self {
             url: url.clone(),
+            authenticator: Authenticator::new(credentials.cloned(), seed, config.login_tries),
             config,
-            authenticator: Authenticator::new(credentials.cloned(), seed),
             phase: Phase::Idle,
             uris: ControlUris { aggregate: uri.clone(), media: uri },
             in_flight: None,
@@ -254,6 +257,11 @@ impl Session {
     /// The channels as far as they are known: as asked until SETUP is answered.
     pub const fn channels(&self) -> Channels {
         self.channels
+    }
+
+    /// How the session is kept alive: by which request, and how often.
+    pub fn keepalive(&self) -> (Method, Duration) {
+        (self.keepalive.method, self.keepalive.interval())
     }
 
     /// Whether SETUP was accepted, so that the camera holds a session until it hears TEARDOWN or times out.
