@@ -66,6 +66,9 @@ pub(crate) enum Command {
     },
     /// Show what the daemon is.
     Info,
+    /// Look at this machine, at the daemon if one runs, and at a camera if a URL is given: what is well, what is not, and what to do.
+    /// No daemon is needed. The camera is asked to play for some seconds, and told the password once.
+    Doctor(Doctor),
 }
 
 /// A camera to add.
@@ -86,6 +89,26 @@ pub(crate) struct Setup {
     pub(crate) access: ReaderList,
     /// The camera's user.
     #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// A file whose first line is the camera's password; `-` for standard input.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// What to look at.
+#[derive(Arguments)]
+pub(crate) struct Doctor {
+    /// A camera: rtsp://[USER[:PASSWORD]@]HOST[:PORT]/PATH. Other users of this machine see a password that is written here: use
+    /// --user and --password-file.
+    pub(crate) url: Option<String>,
+    /// How many streams this machine is to carry.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) streams: u32,
+    /// How long the camera's video is measured; twice as long when no second key frame has come by then.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60), requires = "url")]
+    pub(crate) seconds: u32,
+    /// The camera's user.
+    #[arg(long, requires = "url")]
     pub(crate) user: Option<String>,
     /// A file whose first line is the camera's password; `-` for standard input.
     #[arg(long, value_name = "FILE", requires = "user")]
@@ -113,6 +136,13 @@ impl From<ReaderList> for v1::AccessPolicy {
 impl std::fmt::Debug for Setup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Setup").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The URL may hold a password.
+impl std::fmt::Debug for Doctor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Doctor").field("streams", &self.streams).finish_non_exhaustive()
     }
 }
 
@@ -162,6 +192,9 @@ mod tests {
         .unwrap();
         assert!(!format!("{args:?}").contains("canary"));
         assert!(args.json);
+        let doctor = Args::try_parse_from(["vms-ctl", "doctor", "rtsp://u:canary@h/"]).unwrap();
+        assert!(!format!("{doctor:?}").contains("canary"));
+        assert!(Args::try_parse_from(["vms-ctl", "doctor", "--user", "u"]).is_err(), "whose user?");
         let Command::Setup(setup) = args.command else { panic!("not setup") };
         assert_eq!(setup.labels, [("k".to_owned(), "v=w".to_owned())]);
         assert!(

@@ -26,7 +26,8 @@ pub(crate) async fn connect(server: Option<String>) -> Result<MediaControlClient
     Ok(MediaControlClient::new(channel).max_decoding_message_size(ANSWER_LEN_MAX))
 }
 
-fn default_server() -> Result<String, Problem> {
+/// Where the daemon listens by default.
+pub(crate) fn default_server() -> Result<String, Problem> {
     let directory = if rustix::process::getuid().is_root() {
         PathBuf::from("/run")
     } else {

@@ -10,7 +10,7 @@ use vms_proto::v1::media_control_client::MediaControlClient;
 
 use crate::args::{Args, Command, Setup};
 use crate::problem::Problem;
-use crate::{client, table, view};
+use crate::{client, doctor, table, view};
 
 /// Bytes read of a password file; longer ones are no password.
 const PASSWORD_FILE_LEN_MAX: u64 = 4096;
@@ -28,6 +28,9 @@ struct Output<'a, W> {
 
 /// Does what the command line says, and writes the answer to `to`.
 pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> {
+    if let Command::Doctor(doctor) = args.command {
+        return doctor::run(doctor, args.server, args.json, to).await;
+    }
     let mut client = client::connect(args.server).await?;
     let mut output = Output { json: args.json, to };
     match args.command {
@@ -40,6 +43,8 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
         Command::List => list(&mut client, &mut output).await,
         Command::Watch { from } => watch(&mut client, from, &mut output).await,
         Command::Info => info(&mut client, &mut output).await,
+        // Done above: it needs no daemon.
+        Command::Doctor(_) => Ok(()),
     }
 }
 
@@ -193,7 +198,7 @@ fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
 }
 
 /// The first line of `path`, or of standard input for `-`.
-fn read_password(path: &Path) -> Result<String, Problem> {
+pub(crate) fn read_password(path: &Path) -> Result<String, Problem> {
     let failed = |source| Problem::PasswordFile { path: path.to_owned(), source };
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())

@@ -3,7 +3,8 @@
 //! ```text
 //! args ─▶ commands ──gRPC──▶ daemon
 //!            ├─▶ view   JSON: one value, or one a line for `watch`; names are stable
-//!            └─▶ table  columns for people
+//!            ├─▶ table  columns for people
+//!            └─▶ doctor the machine and a camera, without a daemon
 //! ```
 //! Exit status: 0 done, 1 refused or unreachable (one line `error: …` on standard error), 2 wrong usage.
 //!
@@ -13,6 +14,7 @@
 mod args;
 mod client;
 mod commands;
+mod doctor;
 mod problem;
 mod table;
 mod view;

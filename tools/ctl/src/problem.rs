@@ -46,6 +46,14 @@ pub(crate) enum Problem {
     /// The daemon's answer lacks what it must have.
     #[error("the daemon's answer has no {0}: its version may not fit this vms-ctl")]
     Incomplete(&'static str),
+    /// Something that `doctor` looked at does not work.
+    #[error("{failures} of {checks} checks failed: what to do stands beneath each")]
+    Unwell {
+        /// How many failed.
+        failures: usize,
+        /// Of how many.
+        checks: usize,
+    },
     /// The terminal or pipe does not take our output.
     #[error("{0}")]
     Io(#[from] io::Error),
