@@ -41,6 +41,9 @@ fn metrics_equal_what_the_api_says() {
     assert!(start > 1.7e9 && last >= start, "{start} {last}");
     let reasons: Vec<_> = before.series("vms_media_stream_reason").collect();
     assert_eq!(reasons, ["vms_media_stream_reason{stream=\"wrong\",reason=\"auth_refused\"}"]);
+    let failures: Vec<_> = before.series("vms_media_stream_failures_total").collect();
+    assert_eq!(failures, ["vms_media_stream_failures_total{stream=\"wrong\",reason=\"auth_refused\"}"]);
+    assert_eq!(before.text(failures[0]), "1");
     let states = [("streaming", 1.0), ("auth_failed", 1.0), ("backoff", 0.0)];
     for (state, count) in states {
         assert_eq!(before.value(&format!("vms_media_streams{{state=\"{state}\"}}")), count, "{state}");
@@ -232,6 +235,10 @@ fn assert_stream(metrics: &Metrics, id: &str, stream: &Value) {
         ("lost_packets_total", &stats["lost_packets"]),
         ("damaged_units_total", &stats["damaged_units"]),
         ("dropped_units_total", &stats["dropped_units"]),
+        ("resyncs_total", &stats["resyncs"]),
+        ("skipped_bytes_total", &stats["skipped_bytes"]),
+        ("failed_attempts_total", &stats["failures"]),
+        ("reader_lost_units_total", &stats["reader_lost_units"]),
         ("readers", &stats["readers"]),
         ("reconnects_total", &stream["reconnects"]),
         ("shard", &stream["shard"]),

@@ -108,6 +108,11 @@ impl Attachments {
         self.door.complete(Completion::Detached { ring });
     }
 
+    /// Whose ring it is.
+    pub(crate) fn peer(&self, ring: RingId) -> Option<Peer> {
+        self.readers.get(&ring).map(|(_, peer)| *peer)
+    }
+
     /// Attachments that there are, or are about to be.
     pub(crate) fn len(&self) -> usize {
         self.readers.len()

@@ -287,9 +287,14 @@ impl Plane {
         self.registry.stream(id)
     }
 
-    /// One stream.
+    /// One stream, with its readers: those whose end the shard has not told yet may have gone.
     pub(crate) fn stream(&self, id: &StreamId) -> Result<v1::Stream, ApiError> {
-        self.registry.stream(id)
+        let mut stream = self.registry.stream(id)?;
+        let readers = self.registry.readers(id).iter();
+        let there =
+            readers.filter_map(|stats| Some(show::reader(stats, self.attachments.peer(stats.ring)?.uid)));
+        stream.readers = there.collect();
+        Ok(stream)
     }
 
     /// A page of streams, with the revision it shows.
@@ -452,7 +457,7 @@ impl Plane {
                 self.engine.note_stats(shard, stats);
                 self.balance(now.mono);
             }
-            Event::Stats { uid, stats } => self.registry.stats(uid, &stats, now),
+            Event::Stats { uid, stats, readers } => self.registry.stats(uid, &stats, readers, now),
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });
             }

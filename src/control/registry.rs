@@ -25,7 +25,7 @@ use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
 use crate::limits::PAGE_LEN_MAX;
 use crate::metrics;
-use crate::publish::Access;
+use crate::publish::{Access, ReaderStats};
 use crate::shard::StreamStats;
 use crate::time::{Now, UnixNanos};
 
@@ -44,6 +44,8 @@ struct Entry {
     rates: Rates,
     /// What `shown` has a part of.
     stats: StreamStats,
+    /// As of a second ago.
+    readers: Vec<ReaderStats>,
     shown: Arc<v1::Stream>,
 }
 
@@ -124,8 +126,8 @@ impl Registry {
         let answer = v1::Stream::clone(&shown);
         self.names.insert(place.uid, id.clone());
         let Place { uid, shard } = place;
-        let (rates, stats) = (Rates::default(), StreamStats::default());
-        self.streams.insert(id, Entry { uid, spec, shard, rates, stats, shown });
+        let (rates, stats, readers) = (Rates::default(), StreamStats::default(), Vec::new());
+        self.streams.insert(id, Entry { uid, spec, shard, rates, stats, readers, shown });
         answer
     }
 
@@ -212,6 +214,11 @@ impl Registry {
     pub(crate) fn stream(&self, id: &StreamId) -> Result<v1::Stream, ApiError> {
         let entry = self.streams.get(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
         Ok(v1::Stream::clone(&entry.shown))
+    }
+
+    /// Who reads the stream `id`.
+    pub(crate) fn readers(&self, id: &StreamId) -> &[ReaderStats] {
+        self.streams.get(id).map_or(&[], |entry| &entry.readers)
     }
 
     /// Up to `size` streams behind `after`, and fewer when they would outgrow an answer.
@@ -321,11 +328,11 @@ impl Registry {
         self.change(uid, |shown| shown.tracks = vec![show::track(&format)]);
     }
 
-    /// Takes a stream's counters. This is no change: the revision stays.
-    pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, now: Now) {
+    /// Takes a stream's counters, and those of its readers. This is no change: the revision stays.
+    pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, readers: Vec<ReaderStats>, now: Now) {
         let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
         entry.rates.sample(now.mono, stats.camera.units, stats.camera.unit_bytes);
-        entry.stats = *stats;
+        (entry.stats, entry.readers) = (*stats, readers);
         let (fps, bitrate_bps) = entry.rates.per_second();
         let shown = Arc::make_mut(&mut entry.shown);
         shown.reconnects = stats.camera.reconnects;
@@ -433,7 +440,7 @@ mod tests {
             ..CameraStats::default()
         };
         let stats = StreamStats { camera, ..StreamStats::default() };
-        registry.stats(StreamUid(1), &stats, now());
+        registry.stats(StreamUid(1), &stats, Vec::new(), now());
 
         let stream = registry.stream(&id("cam-1")).unwrap();
         assert_eq!((stream.state(), stream.detail.as_str()), (v1::State::Backoff, "refused"));

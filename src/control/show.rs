@@ -8,6 +8,7 @@ use super::programs::Program;
 use crate::codec::{Codec, VideoFormat};
 use crate::ingest::{Reason, State};
 use crate::limits::DETAIL_LEN_MAX;
+use crate::publish::{Class, ReaderStats, RingState};
 use crate::shard::{ShardStats, StreamStats};
 use crate::time::{Mono, Now, UnixNanos};
 
@@ -57,6 +58,9 @@ pub(crate) fn track(format: &VideoFormat) -> v1::TrackInfo {
 /// Counters; the rates are 0.
 pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
     let StreamStats { camera, published } = stats;
+    let by_reason = camera.failures_by_reason.iter();
+    let failures_by_reason =
+        by_reason.map(|(why, count)| v1::ReasonCount { reason: reason(why).into(), count: count.into() });
     v1::StreamStats {
         units: camera.units,
         bytes: camera.unit_bytes,
@@ -65,7 +69,33 @@ pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
         dropped_units: camera.dropped_units,
         key_units: camera.key_units,
         readers: published.readers,
+        failures: camera.failures,
+        failures_by_reason: failures_by_reason.collect(),
+        resyncs: camera.resyncs,
+        skipped_bytes: camera.skipped_bytes,
+        reader_lost_units: published.lost_units,
         ..v1::StreamStats::default()
+    }
+}
+
+/// A reader, whose user is `uid`.
+pub(crate) fn reader(stats: &ReaderStats, uid: u32) -> v1::StreamReader {
+    let class = match stats.class {
+        Class::Live => v1::ReaderClass::Live,
+        Class::Archive => v1::ReaderClass::Archive,
+    };
+    v1::StreamReader {
+        session: stats.ring.session,
+        slot: stats.ring.slot,
+        uid,
+        class: class.into(),
+        units: stats.units,
+        filtered_units: stats.filtered_units,
+        lost_units: stats.lost_units,
+        gaps: stats.gaps,
+        unread_units: stats.unread_units,
+        behind: stats.is_behind,
+        evicted: stats.state == RingState::Evicted,
     }
 }
 
@@ -146,40 +176,12 @@ mod tests {
         let mut known = 0;
         for number in 0..=u8::MAX {
             let Ok(shown) = v1::StateReason::try_from(i32::from(number)) else { continue };
-            let named = ALL_REASONS.iter().find(|ours| reason(**ours) == shown);
+            let named = Reason::ALL.iter().find(|ours| reason(**ours) == shown);
             assert_eq!(named.map(|ours| ours.number()), Some(u32::from(number)), "{shown:?}");
             known += 1;
         }
-        assert_eq!(known, ALL_REASONS.len());
+        assert_eq!(known, Reason::ALL.len());
     }
-
-    /// Complete: a variant that is missing leaves a number of the API without its reason, or one too many here.
-    const ALL_REASONS: &[Reason] = &[
-        Reason::None,
-        Reason::ResolveFailed,
-        Reason::ConnectRefused,
-        Reason::ConnectTimeout,
-        Reason::ConnectFailed,
-        Reason::NotRtsp,
-        Reason::ReplyTimeout,
-        Reason::AuthRefused,
-        Reason::Forbidden,
-        Reason::NotFound,
-        Reason::SessionLimit,
-        Reason::ServiceUnavailable,
-        Reason::RequestRefused,
-        Reason::NoVideo,
-        Reason::UnsupportedCodec,
-        Reason::UnsupportedTransport,
-        Reason::BadSdp,
-        Reason::LimitExceeded,
-        Reason::NoFirstFrame,
-        Reason::NoVideoData,
-        Reason::ConnectionClosed,
-        Reason::ConnectionLost,
-        Reason::InternalError,
-        Reason::Requested,
-    ];
 
     #[test]
     fn times_before_1970_and_deadlines_in_the_past_are_told_right() {

@@ -479,6 +479,7 @@ impl Camera {
             return self.finish();
         }
         self.stats.failures += 1;
+        self.stats.failures_by_reason.note(failure.reason());
         let series = failure.series();
         let until = now.mono + self.backoff.next_wait(series, self.config.policy.wait(series));
         let words = failure.words(&self.target, &self.config.policy);

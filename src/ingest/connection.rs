@@ -56,6 +56,8 @@ pub(super) struct Connection {
     seed: u64,
     progress: VecDeque<Progress>,
     speaks: Speaks,
+    /// The framer has skipped bytes since the last thing that it understood.
+    is_searching: bool,
     is_over: bool,
 }
 
@@ -104,6 +106,7 @@ impl Connection {
             seed,
             progress: VecDeque::new(),
             speaks: Speaks::Nothing,
+            is_searching: false,
             is_over: false,
         }
     }
@@ -217,6 +220,11 @@ impl Connection {
         stats: &mut CameraStats,
         sink: &mut impl AccessUnitSink,
     ) {
+        // One search may be told in pieces.
+        let is_skipped = matches!(event, Event::Skipped { .. });
+        if std::mem::replace(&mut self.is_searching, is_skipped) && !is_skipped {
+            stats.resyncs += 1;
+        }
         match event {
             Event::Response(response) => {
                 self.speaks = Speaks::Rtsp;

@@ -20,7 +20,7 @@ pub use camera::{Camera, CameraConfig, Output};
 pub use failure::{ConnectFailure, PeerClose};
 pub use policy::{Policy, Wait};
 pub use state::{Reason, State, Status};
-pub use stats::CameraStats;
+pub use stats::{CameraStats, ReasonCounts};
 
 #[cfg(test)]
 mod tests;

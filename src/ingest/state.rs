@@ -81,6 +81,34 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 24] = [
+        Self::None,
+        Self::ResolveFailed,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectFailed,
+        Self::NotRtsp,
+        Self::ReplyTimeout,
+        Self::AuthRefused,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::SessionLimit,
+        Self::ServiceUnavailable,
+        Self::RequestRefused,
+        Self::NoVideo,
+        Self::UnsupportedCodec,
+        Self::BadSdp,
+        Self::LimitExceeded,
+        Self::NoFirstFrame,
+        Self::NoVideoData,
+        Self::ConnectionClosed,
+        Self::ConnectionLost,
+        Self::InternalError,
+        Self::Requested,
+        Self::UnsupportedTransport,
+    ];
+
     /// The reason's number, in the API and in the ring ABI.
     pub const fn number(self) -> u32 {
         self as u32

@@ -153,7 +153,7 @@ pub(super) const STREAM: &[Family<Stream>] = &[
         "1 for the reason of the state; none when nothing is wrong.",
         |stream, samples| {
             if stream.reason != v1::StateReason::Unspecified {
-                put_word(samples, "reason", stream.reason.as_str_name(), "STATE_REASON_");
+                put_word(samples, "reason", stream.reason.as_str_name(), "STATE_REASON_", 1);
             }
         },
     ),
@@ -248,9 +248,27 @@ pub(super) const STREAM: &[Family<Stream>] = &[
         "Sessions after the first that delivered video.",
         |stream, samples| samples.put(stream.stats.camera.reconnects),
     ),
-    counter("vms_media_stream_failed_attempts_total", "Attempts that failed.", |stream, samples| {
-        samples.put(stream.stats.camera.failures);
-    }),
+    counter(
+        "vms_media_stream_resyncs_total",
+        "Times that the connection fell out of step and was found again, the session kept.",
+        |stream, samples| samples.put(stream.stats.camera.resyncs),
+    ),
+    counter(
+        "vms_media_stream_failed_attempts_total",
+        "Attempts that failed, and sessions that ended without being asked to.",
+        |stream, samples| samples.put(stream.stats.camera.failures),
+    ),
+    counter(
+        "vms_media_stream_failures_total",
+        "The same by their reasons; none for those that never occurred.",
+        |stream, samples| {
+            for (reason, count) in stream.stats.camera.failures_by_reason.iter() {
+                let number = i32::try_from(reason.number()).unwrap_or(0);
+                let name = v1::StateReason::try_from(number).unwrap_or_default().as_str_name();
+                put_word(samples, "reason", name, "STATE_REASON_", u64::from(count));
+            }
+        },
+    ),
     counter(
         "vms_media_stream_units_too_large_total",
         "Access units refused because they did not fit into the stream's memory.",
@@ -279,12 +297,17 @@ pub(super) const STREAM: &[Family<Stream>] = &[
         "Readers that were cut off: what they wrote cannot be, or they held more than they may.",
         |stream, samples| samples.put(stream.stats.published.evicted),
     ),
+    counter(
+        "vms_media_stream_reader_lost_units_total",
+        "Access units that readers were not given because they were too slow, all readers together.",
+        |stream, samples| samples.put(stream.stats.published.lost_units),
+    ),
     gauge(
         "vms_media_stream_codec",
         "1 for the codec of the video; none before it is known.",
         |stream, samples| {
             if let Some(track) = &stream.track {
-                put_word(samples, "codec", track.codec().as_str_name(), "CODEC_");
+                put_word(samples, "codec", track.codec().as_str_name(), "CODEC_", 1);
             }
         },
     ),
@@ -318,10 +341,10 @@ const STATES: &[(v1::State, &str)] = &[
     (v1::State::Stopping, "stopping"),
 ];
 
-/// A 1, labelled with the word that a name of the API has behind `prefix`.
-fn put_word(samples: &mut Samples<'_>, label: &str, name: &str, prefix: &str) {
+/// A number, labelled with the word that a name of the API has behind `prefix`.
+fn put_word(samples: &mut Samples<'_>, label: &str, name: &str, prefix: &str, number: u64) {
     let word = name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase();
-    samples.put_with(&[(label, &word)], 1_u64);
+    samples.put_with(&[(label, &word)], number);
 }
 
 #[cfg(test)]

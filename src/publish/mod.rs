@@ -16,10 +16,10 @@ mod rotation;
 
 pub use access::{Access, Peer};
 pub use bells::Bells;
-pub use publisher::{Counters, Publisher};
+pub use publisher::{Counters, Publisher, ReaderStats};
 pub use ring_abi::handshake::RefusalCode;
 pub use ring_abi::join::Join;
-pub use ring_abi::layout::{EndReason, RingState, StreamState};
+pub use ring_abi::layout::{Class, EndReason, RingState, StreamState};
 pub use ring_abi::producer::{Joined, ReaderRing, RingId, Session};
 pub use rotation::Successor;
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring_abi::layout::{self, CONFIG_DATA_MAX, Flags, RingState, StreamState};
+use ring_abi::layout::{self, CONFIG_DATA_MAX, Class, Flags, RingState, StreamState};
 use ring_abi::producer::{
     Configuration, ConfigureError, Joined, Producer, ReaderRing, RingId, TrackSpec, Unit, UnitError,
 };
@@ -44,6 +44,47 @@ pub struct Counters {
     pub readers_behind: u32,
     /// Readers evicted since the stream was set up.
     pub evicted: u64,
+    /// Units that readers were not given, all of them together, those included that have gone; see [`ReaderStats::lost_units`].
+    pub lost_units: u64,
+}
+
+/// One reader of a stream, since it attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReaderStats {
+    /// Its ring.
+    pub ring: RingId,
+    /// What it asked to be treated as.
+    pub class: Class,
+    /// How its ring ended, if it has.
+    pub state: RingState,
+    /// Units that it was given.
+    pub units: u64,
+    /// Units that its filter withheld.
+    pub filtered_units: u64,
+    /// Units that it was not given beside those: overwritten before it had made room, or left out because it is to stay live.
+    pub lost_units: u64,
+    /// How often units were so missing between two that it was given.
+    pub gaps: u64,
+    /// Units that it was given and has not said to have read.
+    pub unread_units: u64,
+    /// Whether units wait for it to make room.
+    pub is_behind: bool,
+}
+
+impl ReaderStats {
+    fn of(ring: &ReaderRing) -> Self {
+        Self {
+            ring: ring.id(),
+            class: ring.join().class,
+            state: ring.state(),
+            units: ring.pushed(),
+            filtered_units: ring.filtered(),
+            lost_units: ring.lost_units(),
+            gaps: ring.gaps(),
+            unread_units: ring.unread(),
+            is_behind: ring.is_behind(),
+        }
+    }
 }
 
 /// Writes one stream's units into its segment and feeds its readers.
@@ -62,6 +103,8 @@ pub struct Publisher {
     configs_too_large: u64,
     /// Evicted readers that were detached since, or went with a segment that was left.
     evicted_gone: u64,
+    /// What readers lost that are gone in the same ways.
+    lost_gone: u64,
     rotation: Rotation,
 }
 
@@ -85,6 +128,7 @@ impl Publisher {
             units_too_large: 0,
             configs_too_large: 0,
             evicted_gone: 0,
+            lost_gone: 0,
             rotation: Rotation::default(),
         })
     }
@@ -129,6 +173,7 @@ impl Publisher {
     pub fn detach(&mut self, id: RingId) -> Option<ReaderRing> {
         let ring = self.producer.detach(id).or_else(|| self.rotation.detach(id))?;
         self.evicted_gone += u64::from(ring.state() == RingState::Evicted);
+        self.lost_gone += ring.lost_units();
         Some(ring)
     }
 
@@ -177,6 +222,7 @@ impl Publisher {
         let released = self.rotation.take_released()?;
         let evicted = released.readers().iter().filter(|ring| ring.state() == RingState::Evicted).count();
         self.evicted_gone += evicted as u64;
+        self.lost_gone += released.readers().iter().map(ReaderRing::lost_units).sum::<u64>();
         Some(released)
     }
 
@@ -213,7 +259,13 @@ impl Publisher {
             readers: count(RingState::Ok),
             readers_behind: u32::try_from(behind).unwrap_or(u32::MAX),
             evicted: self.evicted_gone + u64::from(count(RingState::Evicted)),
+            lost_units: self.lost_gone + rings().map(ReaderRing::lost_units).sum::<u64>(),
         }
+    }
+
+    /// The readers, those included that were evicted and have not detached.
+    pub fn readers(&self) -> impl Iterator<Item = ReaderStats> {
+        self.producer.readers().iter().chain(self.rotation.readers()).map(ReaderStats::of)
     }
 
     fn limit(&self) -> usize {
@@ -322,7 +374,6 @@ const _: () = {
 #[cfg(test)]
 mod tests {
     use ring_abi::join::{From, Join};
-    use ring_abi::layout::Class;
 
     use super::*;
     use crate::limits::{ARENA_LEN_DEFAULT, LINGER_MAX, UNIT_LEN_MAX};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::{CameraConfig, CameraStats, Status};
-use crate::publish::{self, Joined, Publisher, ReaderRing, RingId, Successor};
+use crate::publish::{self, Joined, Publisher, ReaderRing, ReaderStats, RingId, Successor};
 
 use super::stream::MovingStream;
 
@@ -132,7 +132,7 @@ pub struct ShardStats {
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event {
-    /// The stream's status changed. Of several changes between two looks only the last is told.
+    /// The stream's status changed. Each change is told, unless the control thread is slow: then some in between are not.
     Status {
         /// Which.
         uid: StreamUid,
@@ -162,7 +162,9 @@ pub enum Event {
         /// Which.
         uid: StreamUid,
         /// The counters.
-        stats: StreamStats,
+        stats: Box<StreamStats>,
+        /// Those of each reader.
+        readers: Vec<ReaderStats>,
     },
     /// The shard's own counters, about once a second while it has streams.
     ShardStats(ShardStats),

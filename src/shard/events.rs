@@ -1,8 +1,8 @@
 //! Events on their way to the control thread: never blocking, never losing the newest of a kind.
 //!
-//! The queue between the threads is bounded, and so is what waits before it: one status, one look-up, one format and
-//! one set of counters a stream, each replaced by a newer one. When the control thread is slow it misses what is out of date,
-//! and nothing else. Answers to commands are all kept; there are at most two to each that the control thread sent.
+//! The queue between the threads is bounded, and so is what waits before it: [`STATUSES_MAX`] statuses, one look-up, one format and
+//! one set of counters a stream, the newest of each replaced by a newer one. When the control thread is slow it misses what is out of
+//! date, and nothing else. Answers to commands are all kept; there are at most two to each that the control thread sent.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,7 +15,10 @@ use crate::codec::VideoFormat;
 use crate::ids::StreamUid;
 use crate::ingest::Status;
 use crate::io::Waker;
-use crate::publish::Publisher;
+use crate::publish::{Publisher, ReaderStats};
+
+/// Statuses of one stream that wait: more than it goes through in one turn, so that watchers see a state that did not last.
+const STATUSES_MAX: usize = 8;
 
 /// The shard's end of the event queue.
 pub(super) struct EventSender {
@@ -32,9 +35,10 @@ pub(super) struct EventSender {
 #[derive(Debug, Default)]
 struct Waiting {
     resolve: Option<(String, u16, u64)>,
-    status: Option<Status>,
+    /// The oldest first.
+    statuses: VecDeque<Status>,
     format: Option<VideoFormat>,
-    stats: Option<StreamStats>,
+    stats: Option<(Box<StreamStats>, Vec<ReaderStats>)>,
     departed: Option<Box<MovingStream>>,
     removed: Option<Box<Publisher>>,
 }
@@ -54,7 +58,11 @@ impl EventSender {
 
     /// The stream's status is now this.
     pub(super) fn status(&mut self, uid: StreamUid, status: Status) {
-        self.entry(uid).status = Some(status);
+        let statuses = &mut self.entry(uid).statuses;
+        if statuses.len() == STATUSES_MAX {
+            statuses.pop_back();
+        }
+        statuses.push_back(status);
     }
 
     /// The stream's video has now this format.
@@ -62,9 +70,9 @@ impl EventSender {
         self.entry(uid).format = Some(format);
     }
 
-    /// The stream's counters are now these.
-    pub(super) fn stats(&mut self, uid: StreamUid, stats: StreamStats) {
-        self.entry(uid).stats = Some(stats);
+    /// The stream's counters are now these, and those of its readers.
+    pub(super) fn stats(&mut self, uid: StreamUid, stats: StreamStats, readers: Vec<ReaderStats>) {
+        self.entry(uid).stats = Some((Box::new(stats), readers));
     }
 
     /// The shard's counters are now these.
@@ -162,14 +170,14 @@ impl Waiting {
         if let Some((host, port, attempt)) = self.resolve.take() {
             return Some(Event::Resolve { uid, host, port, attempt });
         }
-        if let Some(status) = self.status.take() {
+        if let Some(status) = self.statuses.pop_front() {
             return Some(Event::Status { uid, status });
         }
         if let Some(format) = self.format.take() {
             return Some(Event::Format { uid, format });
         }
-        if let Some(stats) = self.stats.take() {
-            return Some(Event::Stats { uid, stats });
+        if let Some((stats, readers)) = self.stats.take() {
+            return Some(Event::Stats { uid, stats, readers });
         }
         if let Some(stream) = self.departed.take() {
             return Some(Event::Departed { uid, stream });
@@ -181,9 +189,9 @@ impl Waiting {
     fn put_back(&mut self, event: Event) {
         match event {
             Event::Resolve { host, port, attempt, .. } => self.resolve = Some((host, port, attempt)),
-            Event::Status { status, .. } => self.status = Some(status),
+            Event::Status { status, .. } => self.statuses.push_front(status),
             Event::Format { format, .. } => self.format = Some(format),
-            Event::Stats { stats, .. } => self.stats = Some(stats),
+            Event::Stats { stats, readers, .. } => self.stats = Some((stats, readers)),
             Event::Departed { stream, .. } => self.departed = Some(stream),
             Event::Removed { publisher, .. } => self.removed = Some(publisher),
             Event::ShardStats(_)
@@ -245,7 +253,23 @@ mod tests {
             let Some(Event::Status { status: last, .. }) = told.iter().rfind(of_stream) else { panic!() };
             assert_eq!(*last, status(&format!("{uid}:99")));
         }
-        assert!(told.len() <= 2 + 5, "what was out of date was not told: {}", told.len());
+        assert!(told.len() <= 2 + 5 * STATUSES_MAX, "what was out of date was not told: {}", told.len());
+    }
+
+    #[test]
+    fn states_that_did_not_last_are_told_in_their_order() {
+        let (mut sender, mut queue) = sender(2);
+        let words = ["connecting", "streaming", "backoff"];
+        words.iter().for_each(|word| sender.status(StreamUid(1), status(word)));
+        let mut told = Vec::new();
+        while !sender.is_empty() || !queue.is_empty() {
+            sender.flush();
+            told.extend(queue.pop_iter().map(|event| {
+                let Event::Status { status, .. } = event else { panic!("{event:?}") };
+                status.detail
+            }));
+        }
+        assert_eq!(told, words);
     }
 
     #[test]
@@ -267,7 +291,7 @@ mod tests {
         let (mut sender, mut queue) = sender(8);
         sender.status(StreamUid(1), status("stopping"));
         sender.resolve(StreamUid(1), "cam".into(), 554, 1);
-        sender.stats(StreamUid(1), StreamStats::default());
+        sender.stats(StreamUid(1), StreamStats::default(), Vec::new());
         let publisher = Publisher::create(StreamUid(1), 1, 64 * 1024).unwrap();
         sender.removed(StreamUid(1), Box::new(publisher));
         sender.flush();
@@ -296,7 +320,7 @@ mod tests {
     #[test]
     fn all_kinds_go_out_once_and_the_question_first() {
         let (mut sender, mut queue) = sender(2);
-        sender.stats(StreamUid(1), StreamStats::default());
+        sender.stats(StreamUid(1), StreamStats::default(), Vec::new());
         sender.status(StreamUid(1), status("x"));
         sender.resolve(StreamUid(1), "old".into(), 554, 1);
         sender.resolve(StreamUid(1), "cam".into(), 554, 2);

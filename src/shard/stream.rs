@@ -320,7 +320,7 @@ impl Stream {
             self.call(around, |camera, publisher, _| show_state(publisher, camera.status()));
         }
         let stats = StreamStats { camera: *self.camera.stats(), published: self.publisher.counters() };
-        around.events.stats(self.uid, stats);
+        around.events.stats(self.uid, stats, self.publisher.readers().collect());
     }
 
     /// Whether the rest of an access unit is on its way.

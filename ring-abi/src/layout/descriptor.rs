@@ -189,6 +189,12 @@ impl Record {
         &self.0
     }
 
+    /// The unit's sequence number.
+    pub(crate) const fn seq(&self) -> u64 {
+        let [seq, ..] = self.0;
+        seq
+    }
+
     /// The record as one reader gets it: `filtered` counts what was withheld from it, and units up to `backfill_until` were
     /// committed before it attached.
     pub(crate) const fn for_reader(&self, filtered: u64, backfill_until: u64) -> [u64; DESCRIPTOR_WORDS] {

@@ -54,6 +54,7 @@ pub struct ReaderRing {
     tail: u64,
     /// The newest head that was checked.
     head: u64,
+    losses: Losses,
     end: RingState,
     head_word: Word<AtomicU64, ReadWrite>,
     tail_word: Word<AtomicU64, ReadWrite>,
@@ -61,6 +62,30 @@ pub struct ReaderRing {
     end_word: Word<AtomicU32, ReadWrite>,
     end_line: Bytes<ReadWrite>,
     records: Bytes<ReadWrite>,
+}
+
+/// Units that a reader did not get and that its filter did not withhold, counted as the reader counts them: from one record to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Losses {
+    /// Of the last record; 0 before the first.
+    last_seq: u64,
+    /// What was withheld until then.
+    filtered: u64,
+    units: u64,
+    gaps: u64,
+}
+
+impl Losses {
+    /// The unit `seq` is given, after `filtered` were withheld in all.
+    fn note(&mut self, seq: u64, filtered: u64) {
+        if self.last_seq > 0 {
+            let gap = seq.saturating_sub(self.last_seq.saturating_add(1));
+            let lost = gap.saturating_sub(filtered.saturating_sub(self.filtered));
+            self.units = self.units.saturating_add(lost);
+            self.gaps = self.gaps.saturating_add(u64::from(lost > 0));
+        }
+        (self.last_seq, self.filtered) = (seq, filtered);
+    }
 }
 
 /// When a reader that has a backlog is looked at again.
@@ -139,6 +164,7 @@ impl ReaderRing {
             slots: u64::from(slots),
             tail: 0,
             head: 0,
+            losses: Losses::default(),
             end: RingState::Ok,
             head_word: session.head(slot).ok_or_else(inside)?,
             tail_word: map.word64(128).ok_or_else(inside)?,
@@ -180,6 +206,30 @@ impl ReaderRing {
         self.tail
     }
 
+    /// Records withheld by the reader's filter so far.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
+    /// Units that the reader was not given between two records, beside those that its filter withheld: they had been overwritten before
+    /// there was room in the ring, or a LIVE reader was too late for them.
+    ///
+    /// What it was given and found overwritten only it knows.
+    pub fn lost_units(&self) -> u64 {
+        self.losses.units
+    }
+
+    /// How often units were missing between two records.
+    pub fn gaps(&self) -> u64 {
+        self.losses.gaps
+    }
+
+    /// Records that the reader has not said to have read. A claim that cannot be counts as none.
+    pub fn unread(&self) -> u64 {
+        let head = cursor::observe_head(&self.head_word);
+        if (self.head..=self.tail).contains(&head) { self.tail - head } else { 0 }
+    }
+
     /// Whether units wait for room in the ring.
     pub fn is_behind(&self) -> bool {
         self.pace.due_ns.is_some()
@@ -211,6 +261,7 @@ impl ReaderRing {
         let written = self.records.write_words(at, &record.for_reader(self.filtered, self.backfill_until));
         debug_assert!(written, "the remainder by the slots is inside of the records");
         self.tail += 1;
+        self.losses.note(record.seq(), self.filtered);
         cursor::publish_tail(&self.tail_word, self.tail);
         cursor::publish_session_tail(&self.session_tail, low(self.tail));
         self.touched = true;
@@ -243,4 +294,26 @@ pub(crate) enum RoomError {
     Full,
     /// The reader's head is not between its last checked value and the tail.
     BadCursor,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Losses;
+
+    #[test]
+    fn what_is_missing_between_two_records_is_lost_unless_it_was_withheld() {
+        let mut losses = Losses::default();
+        for (seq, filtered, lost, gaps) in [
+            // Where a reader enters is no loss.
+            (500, 0, 0, 0),
+            (501, 0, 0, 0),
+            (504, 2, 0, 0),
+            (508, 3, 2, 1),
+            (509, 3, 2, 1),
+            (520, 3, 12, 2),
+        ] {
+            losses.note(seq, filtered);
+            assert_eq!((losses.units, losses.gaps), (lost, gaps), "at {seq}");
+        }
+    }
 }

@@ -58,6 +58,11 @@ pub(crate) enum Command {
     },
     /// Show all cameras.
     List,
+    /// Show how cameras are in numbers: rates, losses, failures by their reasons; of one also each reader and what it missed.
+    Stats {
+        /// The stream's name. Default: all.
+        id: Option<String>,
+    },
     /// Show all cameras, and then each change as it happens.
     Watch {
         /// Show what happened after this revision instead of everything.

@@ -41,6 +41,8 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
         Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
         Command::Get { id } => show_one(&mut client, id, &mut output).await,
         Command::List => list(&mut client, &mut output).await,
+        Command::Stats { id: None } => stats(&mut client, &mut output).await,
+        Command::Stats { id: Some(id) } => stats_of_one(&mut client, id, &mut output).await,
         Command::Watch { from } => watch(&mut client, from, &mut output).await,
         Command::Info => info(&mut client, &mut output).await,
         // Done above: it needs no daemon.
@@ -120,6 +122,32 @@ async fn show_one<W: Write>(
 }
 
 async fn list<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Result<(), Problem> {
+    let list = all(client).await?;
+    output.value(&list, &table::streams(&list.streams))
+}
+
+async fn stats<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Result<(), Problem> {
+    let now = table::now();
+    let streams = all(client).await?.streams.into_iter();
+    let streams = streams.map(|stream| view::StreamStats::of(stream, now)).collect();
+    let list = view::StatsList { streams };
+    output.value(&list, &table::stats(&list.streams))
+}
+
+async fn stats_of_one<W: Write>(
+    client: &mut Client,
+    id: String,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let stream = client.get_stream(v1::GetStreamRequest { id }).await?.into_inner();
+    let mut stream = view::Stream::from(stream);
+    let readers = Some(std::mem::take(&mut stream.readers));
+    let stats = view::StreamStats { readers, ..view::StreamStats::of(stream, table::now()) };
+    output.value(&stats, &table::stats_in_full(&stats))
+}
+
+/// All streams, asked for in pages.
+async fn all(client: &mut Client) -> Result<view::List, Problem> {
     let mut list = view::List::default();
     let mut page_token = String::new();
     loop {
@@ -131,10 +159,9 @@ async fn list<W: Write>(client: &mut Client, output: &mut Output<'_, W>) -> Resu
         list.streams.extend(page.streams.into_iter().map(view::Stream::from));
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            break;
+            return Ok(list);
         }
     }
-    output.value(&list, &table::streams(&list.streams))
 }
 
 async fn watch<W: Write>(client: &mut Client, from: u64, output: &mut Output<'_, W>) -> Result<(), Problem> {

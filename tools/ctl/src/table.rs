@@ -5,10 +5,28 @@ use std::time::SystemTime;
 
 use prost_types::Timestamp;
 
-use crate::view::{Access, Event, Info, Stream, Track};
+use crate::view::{Access, Event, Info, Reader, Stats, Stream, StreamStats, Track};
 
 /// Heads of the columns of `list`.
-const HEADER: [&str; 9] = ["NAME", "STATE", "REASON", "CODEC", "SIZE", "FPS", "BITRATE", "READERS", "AGE"];
+const HEADER: [&str; 10] =
+    ["NAME", "STATE", "REASON", "CODEC", "SIZE", "FPS", "BITRATE", "LAST", "READERS", "AGE"];
+
+/// Heads of the columns of `stats`.
+const STATS_HEADER: [&str; 13] = [
+    "NAME",
+    "STATE",
+    "FPS",
+    "BITRATE",
+    "LAST",
+    "UNITS",
+    "LOST",
+    "DAMAGED",
+    "DROPPED",
+    "RESYNCS",
+    "RECONNECTS",
+    "FAILURES",
+    "MISSED",
+];
 
 /// Heads of the columns of `watch`, whose widths are fixed because nobody knows what comes.
 pub(crate) const EVENT_HEADER: &str =
@@ -17,13 +35,39 @@ pub(crate) const EVENT_HEADER: &str =
 /// `list`: a line for each stream.
 pub(crate) fn streams(streams: &[Stream]) -> String {
     let now = now();
-    let rows: Vec<[String; 9]> = streams.iter().map(|stream| row(stream, now)).collect();
-    align(&rows)
+    let rows: Vec<_> = streams.iter().map(|stream| row(stream, now)).collect();
+    align(&HEADER, &rows)
+}
+
+/// `stats`: a line for each stream. LOST are packets, MISSED are units that readers were too slow for.
+pub(crate) fn stats(streams: &[StreamStats]) -> String {
+    let rows: Vec<_> = streams.iter().map(stats_row).collect();
+    align(&STATS_HEADER, &rows)
+}
+
+/// `stats ID`: one stream's numbers, and its readers.
+pub(crate) fn stats_in_full(stream: &StreamStats) -> String {
+    let state = match &stream.reason {
+        Some(reason) => format!("{} ({reason}) since {}", stream.state, time(&stream.state_since)),
+        None => format!("{} since {}", stream.state, time(&stream.state_since)),
+    };
+    let text = fields(&[
+        ("Name", stream.stream_id.clone()),
+        ("State", state),
+        ("Next attempt", time(&stream.next_attempt)),
+        ("Last frame", last_frame(&stream.last_frame_time, stream.last_frame_age_s)),
+        ("Reconnects", stream.reconnects.to_string()),
+        ("Failures", failures(&stream.stats)),
+        ("Media", media(&stream.stats)),
+        ("Damage", damage(&stream.stats)),
+        ("Readers", stream.stats.readers.to_string()),
+    ]);
+    let readers = stream.readers.iter().flatten();
+    readers.fold(text, |text, reader| format!("{text}\n  {}", reader_line(reader)))
 }
 
 /// `get`: everything about one stream.
 pub(crate) fn describe(stream: &Stream) -> String {
-    let time = |time: &Option<Timestamp>| time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
     let stats = &stream.stats;
     let labels: Vec<_> = stream.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let tracks: Vec<_> = stream.tracks.iter().map(track).collect();
@@ -31,19 +75,8 @@ pub(crate) fn describe(stream: &Stream) -> String {
         Some(reason) => format!("{} ({reason}) since {}", stream.state, time(&stream.state_since)),
         None => format!("{} since {}", stream.state, time(&stream.state_since)),
     };
-    let damage = format!(
-        "{} packets lost, {} units damaged, {} dropped",
-        stats.lost_packets, stats.damaged_units, stats.dropped_units
-    );
-    let media = format!(
-        "{} units ({} key), {} bytes, {:.1} fps, {}",
-        stats.units,
-        stats.key_units,
-        stats.bytes,
-        stats.fps,
-        bitrate(stats.bitrate_bps)
-    );
-    fields(&[
+    let age = stream.last_frame_time.as_ref().map(|last| now() - last.seconds);
+    let text = fields(&[
         ("Name", stream.stream_id.clone()),
         ("URL", stream.url.clone()),
         ("Credentials", if stream.credentials_set { "set" } else { "none" }.to_owned()),
@@ -54,17 +87,67 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("State", state),
         ("Detail", or_dash(stream.detail.clone())),
         ("Next attempt", time(&stream.next_attempt)),
-        ("Last frame", time(&stream.last_frame_time)),
+        ("Last frame", last_frame(&stream.last_frame_time, age)),
         ("Reconnects", stream.reconnects.to_string()),
+        ("Failures", failures(stats)),
         ("Tracks", or_dash(tracks.join(", "))),
-        ("Media", media),
-        ("Damage", damage),
+        ("Media", media(stats)),
+        ("Damage", damage(stats)),
         ("Readers", stats.readers.to_string()),
         ("Shard", stream.shard.to_string()),
         ("Created", time(&stream.create_time)),
         ("Etag", stream.etag.clone()),
         ("Revision", stream.revision.to_string()),
-    ])
+    ]);
+    stream.readers.iter().fold(text, |text, reader| format!("{text}\n  {}", reader_line(reader)))
+}
+
+fn time(time: &Option<Timestamp>) -> String {
+    time.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)
+}
+
+fn last_frame(last: &Option<Timestamp>, age_s: Option<i64>) -> String {
+    match age_s {
+        Some(age_s) => format!("{} ({} ago)", time(last), age(age_s)),
+        None => "-".to_owned(),
+    }
+}
+
+fn failures(stats: &Stats) -> String {
+    let reasons: Vec<_> =
+        stats.failures_by_reason.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if reasons.is_empty() {
+        stats.failures.to_string()
+    } else {
+        format!("{} ({})", stats.failures, reasons.join(", "))
+    }
+}
+
+fn media(stats: &Stats) -> String {
+    let Stats { units, key_units, bytes, fps, bitrate_bps, .. } = stats;
+    format!("{units} units ({key_units} key), {bytes} bytes, {fps:.1} fps, {}", bitrate(*bitrate_bps))
+}
+
+fn damage(stats: &Stats) -> String {
+    let Stats { lost_packets, damaged_units, dropped_units, resyncs, skipped_bytes, .. } = stats;
+    format!(
+        "{lost_packets} packets lost, {damaged_units} units damaged, {dropped_units} dropped, {resyncs} resyncs over {skipped_bytes} bytes"
+    )
+}
+
+fn reader_line(reader: &Reader) -> String {
+    let Reader { session, slot, uid, class, units, filtered_units, lost_units, gaps, .. } = reader;
+    let class = class.as_deref().unwrap_or("unknown");
+    let note = match reader {
+        Reader { evicted: true, .. } => ", evicted",
+        Reader { behind: true, .. } => ", behind",
+        Reader { .. } => "",
+    };
+    format!(
+        "reader {session}/{slot} ({class}, uid {uid}): {units} units, {lost_units} missed in {gaps} gaps, {filtered_units} withheld, \
+         {} unread{note}",
+        reader.unread_units
+    )
 }
 
 /// Who may read a stream.
@@ -122,7 +205,26 @@ fn stream_memory(info: &Info) -> String {
     }
 }
 
-fn row(stream: &Stream, now: i64) -> [String; 9] {
+fn stats_row(stream: &StreamStats) -> [String; 13] {
+    let stats = &stream.stats;
+    [
+        stream.stream_id.clone(),
+        stream.state.clone(),
+        format!("{:.1}", stats.fps),
+        bitrate(stats.bitrate_bps),
+        stream.last_frame_age_s.map_or_else(|| "-".to_owned(), age),
+        stats.units.to_string(),
+        stats.lost_packets.to_string(),
+        stats.damaged_units.to_string(),
+        stats.dropped_units.to_string(),
+        stats.resyncs.to_string(),
+        stream.reconnects.to_string(),
+        stats.failures.to_string(),
+        stats.reader_lost_units.to_string(),
+    ]
+}
+
+fn row(stream: &Stream, now: i64) -> [String; 10] {
     let first = stream.tracks.first();
     let codec = first.and_then(|track| track.codec.clone()).map(|codec| codec.to_ascii_uppercase());
     let size = first.filter(|track| track.width > 0).map(|track| format!("{}x{}", track.width, track.height));
@@ -135,14 +237,15 @@ fn row(stream: &Stream, now: i64) -> [String; 9] {
         size.unwrap_or_else(|| "-".to_owned()),
         if flows { format!("{:.1}", stream.stats.fps) } else { "-".to_owned() },
         if flows { bitrate(stream.stats.bitrate_bps) } else { "-".to_owned() },
+        stream.last_frame_time.as_ref().map_or_else(|| "-".to_owned(), |last| age(now - last.seconds)),
         stream.stats.readers.to_string(),
         stream.create_time.as_ref().map_or_else(|| "-".to_owned(), |created| age(now - created.seconds)),
     ]
 }
 
 /// Columns as wide as their widest word, three blanks apart.
-fn align(rows: &[[String; 9]]) -> String {
-    let mut widths = HEADER.map(str::len);
+fn align<const N: usize>(header: &[&str; N], rows: &[[String; N]]) -> String {
+    let mut widths = header.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.len());
@@ -153,7 +256,7 @@ fn align(rows: &[[String; 9]]) -> String {
             cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         padded.join("   ").trim_end().to_owned()
     };
-    let mut lines = vec![line(&HEADER)];
+    let mut lines = vec![line(header)];
     lines.extend(rows.iter().map(|row| line(&row.each_ref().map(String::as_str))));
     lines.join("\n")
 }
@@ -202,7 +305,7 @@ fn age(seconds: i64) -> String {
 
 /// Seconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "a program's own clock, to show ages to a person")]
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.ok().and_then(|span| i64::try_from(span.as_secs()).ok()).unwrap_or(0)
 }

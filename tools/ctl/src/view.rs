@@ -63,6 +63,8 @@ pub(crate) struct Stream {
     pub(crate) reconnects: u64,
     pub(crate) tracks: Vec<Track>,
     pub(crate) stats: Stats,
+    /// Told by `get` and `stats ID` only.
+    pub(crate) readers: Vec<Reader>,
     pub(crate) shard: u32,
     pub(crate) etag: String,
     pub(crate) revision: u64,
@@ -97,7 +99,75 @@ pub(crate) struct Stats {
     pub(crate) lost_packets: u64,
     pub(crate) damaged_units: u64,
     pub(crate) dropped_units: u64,
+    pub(crate) resyncs: u64,
+    pub(crate) skipped_bytes: u64,
+    /// Attempts that failed, and sessions that ended.
+    pub(crate) failures: u64,
+    /// The same by their reasons.
+    pub(crate) failures_by_reason: BTreeMap<String, u64>,
     pub(crate) readers: u32,
+    pub(crate) reader_lost_units: u64,
+}
+
+/// A reader of a stream.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reader {
+    pub(crate) session: u64,
+    pub(crate) slot: u32,
+    pub(crate) uid: u32,
+    pub(crate) class: Option<String>,
+    pub(crate) units: u64,
+    pub(crate) filtered_units: u64,
+    pub(crate) lost_units: u64,
+    pub(crate) gaps: u64,
+    pub(crate) unread_units: u64,
+    pub(crate) behind: bool,
+    pub(crate) evicted: bool,
+}
+
+/// Answer to `stats`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StatsList {
+    pub(crate) streams: Vec<StreamStats>,
+}
+
+/// How a stream is, in numbers.
+#[derive(Debug, Serialize)]
+pub(crate) struct StreamStats {
+    pub(crate) stream_id: String,
+    pub(crate) state: String,
+    pub(crate) reason: Option<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) state_since: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) last_frame_time: Option<Timestamp>,
+    /// Seconds, by the clock of this program; `null` before the first.
+    pub(crate) last_frame_age_s: Option<i64>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) next_attempt: Option<Timestamp>,
+    pub(crate) reconnects: u64,
+    pub(crate) stats: Stats,
+    /// `null` unless one stream was asked for.
+    pub(crate) readers: Option<Vec<Reader>>,
+}
+
+impl StreamStats {
+    /// Of a stream, as it is `now_s` seconds after 1970.
+    pub(crate) fn of(stream: Stream, now_s: i64) -> Self {
+        let last_frame_age_s = stream.last_frame_time.as_ref().map(|last| (now_s - last.seconds).max(0));
+        Self {
+            stream_id: stream.stream_id,
+            state: stream.state,
+            reason: stream.reason,
+            state_since: stream.state_since,
+            last_frame_time: stream.last_frame_time,
+            last_frame_age_s,
+            next_attempt: stream.next_attempt,
+            reconnects: stream.reconnects,
+            stats: stream.stats,
+            readers: None,
+        }
+    }
 }
 
 /// Answer to `info`.
@@ -176,6 +246,7 @@ impl From<v1::Stream> for Stream {
             reconnects: stream.reconnects,
             tracks: stream.tracks.into_iter().map(Track::from).collect(),
             stats: stream.stats.unwrap_or_default().into(),
+            readers: stream.readers.into_iter().map(Reader::from).collect(),
             shard: stream.shard,
             etag: stream.etag,
             revision: stream.revision,
@@ -202,7 +273,41 @@ impl From<v1::StreamStats> for Stats {
             lost_packets: stats.lost_packets,
             damaged_units: stats.damaged_units,
             dropped_units: stats.dropped_units,
+            resyncs: stats.resyncs,
+            skipped_bytes: stats.skipped_bytes,
+            failures: stats.failures,
+            failures_by_reason: stats.failures_by_reason.iter().filter_map(reason_count).collect(),
             readers: stats.readers,
+            reader_lost_units: stats.reader_lost_units,
+        }
+    }
+}
+
+/// A reason that this program does not know yet is called by its number.
+fn reason_count(count: &v1::ReasonCount) -> Option<(String, u64)> {
+    match v1::StateReason::try_from(count.reason) {
+        Ok(reason) => Some((known(reason.as_str_name(), "STATE_REASON_")?, count.count)),
+        Err(_) => Some((format!("reason_{}", count.reason), count.count)),
+    }
+}
+
+impl From<v1::StreamReader> for Reader {
+    fn from(reader: v1::StreamReader) -> Self {
+        let class = known(reader.class().as_str_name(), "READER_CLASS_");
+        let v1::StreamReader { session, slot, uid, units, filtered_units, lost_units, .. } = reader;
+        let v1::StreamReader { gaps, unread_units, behind, evicted, .. } = reader;
+        Self {
+            session,
+            slot,
+            uid,
+            class,
+            units,
+            filtered_units,
+            lost_units,
+            gaps,
+            unread_units,
+            behind,
+            evicted,
         }
     }
 }
@@ -317,5 +422,36 @@ mod tests {
         assert_eq!(json["stream"]["tracks"][0]["codec"], "h265");
         assert_eq!(json["stream"]["stats"]["bitrate_bps"], 0);
         assert_eq!(json["compact_revision"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn failures_and_readers_are_told_by_their_names() {
+        let counted = |reason: i32, count| v1::ReasonCount { reason, count };
+        let stats = v1::StreamStats {
+            failures: 6,
+            failures_by_reason: vec![counted(v1::StateReason::ConnectionClosed.into(), 4), counted(999, 2)],
+            ..Default::default()
+        };
+        let reader = v1::StreamReader {
+            session: 7,
+            class: v1::ReaderClass::Live.into(),
+            gaps: 2,
+            ..Default::default()
+        };
+        let last = Some(Timestamp { seconds: 1_700_000_000, nanos: 0 });
+        let stream = v1::Stream {
+            stats: Some(stats),
+            readers: vec![reader],
+            last_frame_time: last,
+            ..Default::default()
+        };
+        let json = serde_json::to_value(Stream::from(stream.clone())).unwrap();
+        assert_eq!(
+            json["stats"]["failures_by_reason"],
+            serde_json::json!({"connection_closed": 4, "reason_999": 2})
+        );
+        assert_eq!((&json["readers"][0]["class"], &json["readers"][0]["gaps"]), (&"live".into(), &2.into()));
+        let json = serde_json::to_value(StreamStats::of(stream.into(), 1_700_000_005)).unwrap();
+        assert_eq!((&json["last_frame_age_s"], &json["readers"]), (&5.into(), &serde_json::Value::Null));
     }
 }
