@@ -163,6 +163,13 @@ pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.
 pub const EVENTS_PER_PASS: usize = 256;
 
+/// Lines of the log that one stream may take at once.
+pub const LOG_LINES_BURST: u32 = 8;
+/// After that: one in this time.
+pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it takes until a state for the same reason is news again, which is told in any case.
+pub const LOG_NEWS_INTERVAL: Duration = Duration::from_secs(600);
+
 // Configuration --------------------------------------------------------------------------------------------
 
 /// Bytes of the configuration file: four thousand streams need less.

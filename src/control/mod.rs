@@ -23,6 +23,7 @@ mod feed;
 mod http;
 mod huge_pages;
 mod listen;
+mod log_gate;
 mod outage;
 mod plane;
 mod programs;

@@ -19,6 +19,7 @@ use super::budget::Budget;
 use super::engine::{self, Engine, Io};
 use super::error::ApiError;
 use super::feed::Watch;
+use super::log_gate::{LogGate, Verdict};
 use super::outage::Outages;
 use super::programs::{Board, Program};
 use super::registry::{Change, Page, Place, Registry};
@@ -28,7 +29,7 @@ use super::withdrawals::Withdrawals;
 use super::{huge_pages, show};
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::{State, Status};
+use crate::ingest::{Reason, State, Status};
 use crate::limits::{ENDED_STREAMS_HELD_MAX, SEGMENTS_MADE_MAX, STREAMS_MAX};
 use crate::metrics::{self, Snapshot};
 use crate::publish::attach::{Handle, PendingAttach, Request};
@@ -77,6 +78,7 @@ pub(crate) struct Plane {
     balancer: Balancer,
     outages: Outages,
     programs: Board,
+    log_gate: LogGate,
     next_uid: u64,
     draining: bool,
     start: UnixNanos,
@@ -148,6 +150,7 @@ impl SharedPlane {
             balancer: Balancer::default(),
             outages: Outages::default(),
             programs: Board::default(),
+            log_gate: LogGate::default(),
             next_uid: 1,
             draining: false,
             start,
@@ -436,7 +439,9 @@ impl Plane {
         match event {
             Event::Status { uid, status } => {
                 if let Some(change) = self.registry.status(uid, &status, now) {
-                    log_status(&change, &status);
+                    log_status(&change, &status, |state, reason| {
+                        self.log_gate.admit(uid, state, reason, now.mono)
+                    });
                 }
                 for lost_with_it in self.outages.note(uid, &status, now.mono) {
                     self.engine.hasten(lost_with_it);
@@ -457,7 +462,10 @@ impl Plane {
                 self.engine.note_stats(shard, stats);
                 self.balance(now.mono);
             }
-            Event::Stats { uid, stats, readers } => self.registry.stats(uid, &stats, readers, now),
+            Event::Stats { uid, stats, readers } => {
+                self.registry.stats(uid, &stats, readers, now);
+                self.tell_untold(uid, now.mono);
+            }
             Event::Resolve { uid, host, port, attempt } => {
                 batch.lookups.push(Lookup { uid, host, port, attempt });
             }
@@ -481,9 +489,19 @@ impl Plane {
             Event::Removed { uid, publisher } => {
                 self.withdrawals.forget(uid);
                 self.outages.forget(uid);
+                self.log_gate.forget(uid);
                 self.relocations.stayed(uid);
                 batch.gone.push(self.setups.leave(*publisher));
             }
+        }
+    }
+
+    /// Tells how many lines a stream was not given, when it may have one again.
+    fn tell_untold(&mut self, uid: StreamUid, now: Mono) {
+        if let Some(untold) = self.log_gate.take_untold(uid, now)
+            && let Some(id) = self.registry.name(uid)
+        {
+            warn!(stream = %id, untold, "its state changed more often than is told here: see `vms-ctl watch`, or VMS_LOG=debug");
         }
     }
 
@@ -513,21 +531,23 @@ impl Plane {
     }
 }
 
-/// A camera that stays down is told once and not at each attempt: five hundred of them would drown everything else.
-fn log_status(change: &Change<'_>, status: &Status) {
+/// A camera that stays down is told once and not at each attempt: five hundred of them would drown everything else. Neither may
+/// one that comes and goes: `gate` says whether its line is one too many.
+fn log_status(change: &Change<'_>, status: &Status, gate: impl FnOnce(State, Reason) -> Verdict) {
     let Status { state, reason, .. } = status;
     let (id, detail) = (change.id, show::detail(&status.detail));
-    match state {
-        State::Backoff | State::AuthFailed | State::Unsupported | State::Stalled if change.is_new_reason => {
-            warn!(stream = %id, ?state, ?reason, "{detail}");
+    let is_news = match state {
+        State::Backoff | State::AuthFailed | State::Unsupported | State::Stalled => change.is_new_reason,
+        State::Streaming => true,
+        State::Pending | State::Connecting | State::Stopping => false,
+    };
+    match is_news.then(|| gate(*state, *reason)) {
+        Some(Verdict::Told { untold: 0 }) if *state == State::Streaming => info!(stream = %id, "streaming"),
+        Some(Verdict::Told { untold }) if *state == State::Streaming => {
+            info!(stream = %id, untold, "streaming")
         }
-        State::Streaming => info!(stream = %id, "streaming"),
-        State::Backoff
-        | State::AuthFailed
-        | State::Unsupported
-        | State::Stalled
-        | State::Pending
-        | State::Connecting
-        | State::Stopping => debug!(stream = %id, ?state, ?reason, "{detail}"),
+        Some(Verdict::Told { untold: 0 }) => warn!(stream = %id, ?state, ?reason, "{detail}"),
+        Some(Verdict::Told { untold }) => warn!(stream = %id, ?state, ?reason, untold, "{detail}"),
+        Some(Verdict::Untold) | None => debug!(stream = %id, ?state, ?reason, "{detail}"),
     }
 }
