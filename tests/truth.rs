@@ -69,7 +69,7 @@ fn what_a_slow_reader_missed_is_told_and_a_quick_one_missed_nothing() {
     let cameras = lab.cameras(&["--bitrate", "32M"]);
     lab.setup("cam", &cameras.url("h264"));
     let join = Join { ring_slots: 8, ..Join::new(Class::Archive, From::Live) };
-    let mut slow = Reader::connect(lab.ring_socket().as_ref(), &Options::default()).unwrap();
+    let mut slow = Reader::connect(std::path::Path::new(&lab.ring_socket()), &Options::default()).unwrap();
     slow.attach("cam", &join).unwrap();
     let mut quick: Tap = lab.tap(&["--json", "--from", "live", "cam"]).into();
     quick.take_records(20, SOON);

@@ -82,7 +82,7 @@ fn a_bug_at_one_camera_is_that_cameras_alone(kind: BackendKind) {
         steady.send_unit(number);
     }
     let told = shard.until(
-        |event| matches!(event, Event::Stats { uid: StreamUid(1), stats } if stats.published.units == 50),
+        |event| matches!(event, Event::Stats { uid: StreamUid(1), stats, .. } if stats.published.units == 50),
     );
     let Event::Stats { stats, .. } = told else { unreachable!() };
     let camera = stats.camera;
