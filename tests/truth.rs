@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::path::Path;
+
 use ring_abi::consumer::{Event, Options, Reader};
 use ring_abi::join::{From, Join};
 use ring_abi::layout::Class;
@@ -69,33 +71,30 @@ fn what_a_slow_reader_missed_is_told_and_a_quick_one_missed_nothing() {
     let cameras = lab.cameras(&["--bitrate", "32M"]);
     lab.setup("cam", &cameras.url("h264"));
     let join = Join { ring_slots: 8, ..Join::new(Class::Archive, From::Live) };
-    let mut slow = Reader::connect(std::path::Path::new(&lab.ring_socket()), &Options::default()).unwrap();
-    let (key, _) = slow.attach("cam", &join).unwrap();
-    // A reader counts from the first unit on that it accepted.
-    let Event::Unit(_) = slow.next(Some(SOON)) else { panic!("no unit within {SOON:?}") };
+    let mut slow = Reader::connect(Path::new(&lab.ring_socket()), &Options::default()).unwrap();
+    slow.attach("cam", &join).unwrap();
+    // Where a reader begins is no gap.
+    assert!(matches!(slow.next(Some(SOON)), Event::Unit(_)));
     let mut quick: Tap = lab.tap(&["--json", "--from", "live", "cam"]).into();
     quick.take_records(20, SOON);
     let behind = until(&lab, "cam", "a reader that is behind", |stream| {
         readers(stream).any(|one| one["behind"] == true)
     });
     let slow_one = readers(&behind).find(|one| one["behind"] == true).unwrap();
-    assert_eq!(
-        (&slow_one["units"], &slow_one["unread_units"]),
-        (&9.into(), &8.into()),
-        "its ring is full: {behind:#}"
-    );
+    assert!((7..=8).contains(&slow_one["unread_units"].as_u64().unwrap()), "its ring is full: {behind:#}");
     assert_eq!(readers(&behind).count(), 2, "{behind:#}");
 
     // 8 MiB hold two seconds of it: who stands still for longer has lost something.
     quick.take_records(130, SOON);
-    // Which unit tells of it depends on what it finds first: what was lost, or that it waits for a keyframe.
-    let end = now() + SOON;
     let mut first_lost = 0;
-    while first_lost == 0 {
-        let Event::Unit(_) = slow.next(Some(SOON)) else { panic!("no unit within {SOON:?}") };
-        first_lost = slow.counts(key).unwrap().lost;
-        assert!(now() < end, "nothing was lost: {:?}", slow.counts(key));
+    for _ in 0..200 {
+        let Event::Unit(unit) = slow.next(Some(SOON)) else { panic!("no unit within {SOON:?}") };
+        first_lost = unit.lost;
+        if first_lost > 0 {
+            break;
+        }
     }
+    assert!(first_lost > 0, "the reader itself saw a gap");
     let stream =
         until(&lab, "cam", "a gap", |stream| readers(stream).any(|one| one["gaps"].as_u64() >= Some(1)));
     let (lost, fine): (Vec<_>, Vec<_>) =
