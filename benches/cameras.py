@@ -40,8 +40,21 @@ def measure(rig: Rig, cameras: int, seconds: int, write: str) -> int:
     status = tap.wait(timeout=60)
     rig.end(daemon)
     rig.end(farm)
-    report(cores, wall, write, private_kib, states, rig.last_json("farm"), rig.last_json("tap"))
-    return status
+    farm, tap = rig.last_json("farm"), rig.last_json("tap")
+    report(cores, wall, write, private_kib, states, farm, tap)
+    return status or incomplete(cameras, states, farm, tap)
+
+
+def incomplete(cameras: int, states: list, farm: dict, tap: dict) -> int:
+    """1, with the reason, if anything did not arrive that a camera was to send: a unit that was never sent has no number that a reader misses."""
+    late = {name: camera for name, camera in farm["cameras"].items() if camera["dropped"] or camera["held_up"]}
+    wrong = [f"{name}: {camera['dropped']} units dropped, {camera['held_up']} times held up" for name, camera in late.items()]
+    if states.count("streaming") != cameras:
+        wrong.append(f"only {states.count('streaming')} of {cameras} cameras streamed at the end")
+    wrong += [f"{stream['id']}: no unit" for stream in tap["streams"] if not stream["units"]]
+    for line in wrong[:10]:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def report(cores, wall, write, private_kib, states, farm, tap) -> None:

@@ -134,7 +134,7 @@ def latency(found: list) -> str:
     if not all(window.get("latency") for window in found):
         return ""
     of = [[window["latency"][quantile] for window in found] for quantile in ("p50_us", "p99_us", "p999_us")]
-    return " / ".join(number(statistics.median(values), 0) for values in of)
+    return " / ".join(spread(values, 0) for values in of)
 
 
 def each(found: list, what: str) -> list:

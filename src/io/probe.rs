@@ -18,7 +18,8 @@ pub enum ProbeError {
     #[error(
         "io_uring is forbidden here: see that `sysctl kernel.io_uring_disabled` is 0, and that the container's \
          seccomp profile allows io_uring_setup, io_uring_enter and io_uring_register (the default profiles of \
-         Docker and containerd do not; deploy/seccomp.json does)"
+         Docker and containerd do not; add io_uring_setup, io_uring_enter and io_uring_register to \
+         the profile's allowed calls)"
     )]
     Forbidden(#[source] SetupError),
     /// the kernel is older than 6.1, or was built without io_uring

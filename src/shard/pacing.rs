@@ -3,7 +3,7 @@
 //! - Few wake-ups: none. A byte that comes is worked on at once.
 //! - A unit is incomplete: up to 200 µs, because the rest of it is on its way and nobody can use the half.
 //! - More than 2,000 wake-ups a second: a window that an integral controller widens until they are fewer, at most
-//!   the configured latency.
+//!   the configured latency. Who allows more than 500 µs wants fewer: one wake-up in the time that was allowed.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::time::Mono;
 
 /// Longest hold for the rest of a unit.
 const UNIT_HOLD: Duration = Duration::from_micros(200);
-/// Mean time between wake-ups that the window steers to.
+/// Mean time between wake-ups that the window steers to, unless more latency is allowed.
 const INTERVAL: Duration = Duration::from_micros(500);
 /// Wake-ups between two corrections of the window.
 const WAKEUPS: u32 = 32;
@@ -20,6 +20,8 @@ const WAKEUPS: u32 = 32;
 #[derive(Debug)]
 pub(super) struct Pacing {
     latency: Duration,
+    /// Mean time between wake-ups to steer to.
+    interval: Duration,
     window: Duration,
     wakeups: u32,
     since: Option<Mono>,
@@ -28,7 +30,8 @@ pub(super) struct Pacing {
 impl Pacing {
     /// Gathers for `latency` at most; zero: never.
     pub(super) const fn new(latency: Duration) -> Self {
-        Self { latency, window: Duration::ZERO, wakeups: 0, since: None }
+        let interval = if latency.as_nanos() > INTERVAL.as_nanos() { latency } else { INTERVAL };
+        Self { latency, interval, window: Duration::ZERO, wakeups: 0, since: None }
     }
 
     /// How long to gather in the wait that ends the turn begun at `now`.
@@ -50,7 +53,7 @@ impl Pacing {
 
     /// A quarter of the error, so that it settles within a tenth of a second and does not swing.
     fn correct(&mut self, mean: Duration) {
-        self.window = (self.window + INTERVAL / 4).saturating_sub(mean / 4).min(self.latency);
+        self.window = (self.window + self.interval / 4).saturating_sub(mean / 4).min(self.latency);
     }
 }
 
@@ -77,10 +80,14 @@ mod tests {
 
     #[test]
     fn a_busy_shard_settles_at_the_interval_and_lets_go_again() {
-        let mut pacing = Pacing::new(Duration::from_millis(1));
-        let hold = run(&mut pacing, 100, 2000);
-        assert!((350..=450).contains(&hold.as_micros()), "{hold:?}");
-        assert_eq!(run(&mut pacing, 5000, 200), Duration::ZERO);
+        for (latency_us, expected) in
+            [(500, 350..=450), (1000, 850..=950), (5000, 4850..=4950), (200, 200..=200)]
+        {
+            let mut pacing = Pacing::new(Duration::from_micros(latency_us));
+            let hold = run(&mut pacing, 100, 4000);
+            assert!(expected.contains(&hold.as_micros()), "{latency_us}: {hold:?}");
+            assert_eq!(run(&mut pacing, 20_000, 400), Duration::ZERO);
+        }
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Lab {
             .env("VMS_LOG", "debug");
         match std::env::var("VMS_TEST_IO").as_deref() {
             Ok(kind @ ("uring" | "epoll")) if !arguments.contains(&"--io") => command.args(["--io", kind]),
-            _ => &mut command,
+            Ok("uring" | "epoll" | "denied") | Err(_) => &mut command,
+            Ok(other) => panic!("VMS_TEST_IO={other}: write uring, epoll or denied"),
         };
         command
     }
