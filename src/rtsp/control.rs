@@ -81,7 +81,8 @@ pub(super) fn on_connection(url: &CameraUrl, text: &str) -> Option<String> {
         // A relative base is rare; appending is what we do with relative controls too.
         return Some(url.with_path(&format!("/{rest}")));
     }
-    Some(if path.is_empty() { url.with_path("/") } else { url.with_path(path) })
+    // Behind a host without a path there may be a fragment, which is repeated as the camera wrote it, behind a path.
+    Some(if path.starts_with(['/', '?']) { url.with_path(path) } else { url.with_path(&format!("/{path}")) })
 }
 
 /// Whether the camera wrote a URI with a scheme.
@@ -211,6 +212,7 @@ mod tests {
         assert_eq!(media(url, Some("rtsp://fe80::7/y"), Some("a")), "rtsp://cam/y/a");
         assert_eq!(media(url, Some(""), Some("a")), "rtsp://cam/x/a");
         assert_eq!(media(url, Some("rtsp://cam"), Some("a")), "rtsp://cam/a");
+        assert_eq!(media(url, Some("rtsp://cam#y"), Some("a")), "rtsp://cam/#y/a");
     }
 
     #[test]
