@@ -68,8 +68,10 @@ impl Authenticator {
         let (username, password) = (credentials.username.as_str(), credentials.password.expose_secret());
         match self.client.as_mut()? {
             PasswordClient::Digest(digest) => {
-                // Our requests have no body, so `auth-int` can be served; `auth` is what cameras test with.
-                let body = if digest.qop() & Qop::Auth { None } else { Some(&[][..]) };
+                // Our requests have no body, so `auth-int` can be served; `auth` is what cameras test with. The body's
+                // hash is what belongs there (RFC 7616 section 3.4.3): `http-auth` 0.1.10 hashes what it is given.
+                let empty = empty_hash(digest.algorithm());
+                let body = if digest.qop() & Qop::Auth { None } else { Some(empty.as_bytes()) };
                 let params = PasswordParams { username, password, uri, method, body };
                 // The variant with a given cnonce keeps this module deterministic. It is named for tests
                 // because a constant would be weak; ours differs for every request.
@@ -172,6 +174,15 @@ fn realm(client: &PasswordClient) -> &str {
         PasswordClient::Digest(digest) => digest.realm(),
         PasswordClient::Basic(basic) => basic.realm(),
         _ => "",
+    }
+}
+
+/// The hash of no bytes.
+fn empty_hash(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Sha512Trunc256 => "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a",
+        Algorithm::Sha256 => "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        Algorithm::Md5 | _ => "d41d8cd98f00b204e9800998ecf8427e",
     }
 }
 

@@ -41,6 +41,23 @@ fn digest_rfc7616_section_3_9_1() {
     );
 }
 
+/// RFC 7616 section 3.4.3: the hash of the body, of which there is none, stands behind the URI. By Python's hashlib.
+#[test]
+fn digest_auth_int_covers_the_empty_body() {
+    for (algorithm, response) in [
+        ("MD5", "069b17bda5bbc3610cc70dc1753d2609"),
+        ("SHA-256", "8b67c38c88a09205ccd3c39dd780e4042b8751b23a2d4b671b217c5a2793662d"),
+        ("SHA-512-256", "92d94d6124751e78cd521ae4347f7dc80621a9eb0eb9137347cbd808b069b480"),
+    ] {
+        let mut auth = authenticator("u", "p");
+        let line = format!(r#"Digest realm="c", nonce="n", qop="auth-int", algorithm={algorithm}"#);
+        auth.challenged(&headers(&[&line])).unwrap();
+        let answer = auth.authorization("DESCRIBE", "rtsp://c/x").unwrap();
+        assert!(answer.contains(r#"cnonce="bdd732262feb6e9528efe333b266f103""#), "{answer}");
+        assert!(answer.contains(&format!(r#"response="{response}""#)), "{answer}");
+    }
+}
+
 #[test]
 fn row42_rfc2069_without_qop() {
     // The vector of RFC 2069 section 2.4 as its erratum 749 corrects it; an empty qop means the same.
