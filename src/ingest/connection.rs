@@ -55,6 +55,8 @@ pub(super) struct Connection {
     policy: Policy,
     seed: u64,
     progress: VecDeque<Progress>,
+    /// What ended the connection; comes out behind `progress`, also behind units of the same bytes.
+    ending: Option<Progress>,
     speaks: Speaks,
     /// The framer has skipped bytes since the last thing that it understood.
     is_searching: bool,
@@ -105,6 +107,7 @@ impl Connection {
             policy: policy.clone(),
             seed,
             progress: VecDeque::new(),
+            ending: None,
             speaks: Speaks::Nothing,
             is_searching: false,
             is_over: false,
@@ -181,7 +184,7 @@ impl Connection {
 
     /// The next thing that the coordinator has to know.
     pub(super) fn poll_progress(&mut self) -> Option<Progress> {
-        self.progress.pop_front()
+        self.progress.pop_front().or_else(|| self.ending.take())
     }
 
     /// Moves bytes for the camera behind what `out` has.
@@ -343,6 +346,6 @@ impl Connection {
 
     fn finish(&mut self, last: Progress) {
         self.is_over = true;
-        self.progress.push_back(last);
+        self.ending = Some(last);
     }
 }

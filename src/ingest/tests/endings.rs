@@ -1,0 +1,25 @@
+//! Connections that end in the middle of what was received.
+
+use super::*;
+
+/// Nobody can say where this message ends.
+const BROKEN: &[u8] = b"RTSP/1.0 200 OK\r\nContent-Length: x\r\n\r\n";
+
+#[test]
+fn a_failure_in_the_same_receive_as_the_first_unit_is_told_behind_it_and_to_the_camera() {
+    let mut world = World::asked_to_play();
+    world.reply(200, "");
+    let unit =
+        [&[b'$', 0, 0, 17, 0x80, 0xe0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9][..], &[0x65, 0x88, 1, 2, 3]].concat();
+    world.receive(&[&unit, BROKEN].concat());
+    assert_eq!(world.sink.units.len(), 1);
+    assert!(world.sent().contains("TEARDOWN "), "the camera holds a session for us");
+    assert_eq!(world.take(), [], "the connection stays for its answer");
+    world.reply(200, "");
+    world.expect_failure(State::Backoff, Reason::NotRtsp, "does not speak RTSP");
+    // It had delivered video: the next session is a reconnect.
+    world.pass(Duration::from_secs(2));
+    world.play();
+    world.unit(0, 0, true);
+    assert_eq!(world.camera.stats().reconnects, 1);
+}
