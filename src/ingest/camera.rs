@@ -231,6 +231,8 @@ impl Camera {
     pub fn on_connect_failed(&mut self, now: Now, failure: ConnectFailure) {
         if let Phase::Connecting { others, .. } = &mut self.phase {
             let others = std::mem::take(others);
+            // There is no connection that could be closed.
+            self.phase = Phase::Idle;
             self.connect(now, others, Some(Failure::Connect(failure)));
         }
     }
@@ -278,7 +280,7 @@ impl Camera {
             Phase::Resolving { .. } => self.fail(now, Failure::ResolveTimeout),
             Phase::Connecting { others, .. } => {
                 let others = std::mem::take(others);
-                self.requests.push_back(Request::Close);
+                self.disconnect();
                 self.connect(now, others, Some(Failure::Connect(ConnectFailure::TimedOut)));
             }
             Phase::Waiting { .. } => self.begin_attempt(now),

@@ -23,3 +23,17 @@ fn a_failure_in_the_same_receive_as_the_first_unit_is_told_behind_it_and_to_the_
     world.unit(0, 0, true);
     assert_eq!(world.camera.stats().reconnects, 1);
 }
+
+#[test]
+fn a_connection_that_did_not_come_up_is_closed_once_or_not_at_all() {
+    let mut world = World::new("rtsp://10.1.1.1/live");
+    world.start();
+    world.take();
+    world.pass(Duration::from_secs(5));
+    let next = world.expect_failure(State::Backoff, Reason::ConnectTimeout, "did not answer");
+    assert_eq!(world.take(), [Did::Close], "it is given up");
+    world.pass(next.since(world.now.mono));
+    world.take();
+    world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
+    assert_eq!(world.take(), [], "nothing is there to be closed");
+}
