@@ -1,0 +1,8 @@
+//! Any RTP payloads of H.264, in any order and portions, against `codec::Depacketizer`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vms_fuzz::units;
+use vms_pure::codec::Codec;
+
+fuzz_target!(|data: &[u8]| units::run(Codec::H264, data));
