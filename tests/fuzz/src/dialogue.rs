@@ -56,8 +56,11 @@ fn asked(request: &Request) -> Asked {
         ["CSeq", "User-Agent", "Authorization", "Session", "Accept", "Transport", "Range"];
     let once = |name: &str| {
         assert!(request.headers.all(name).count() <= 1, "{request:?}");
-        request.headers.first(name).map(str::to_owned)
+        let value = request.headers.first(name)?;
+        assert!(!value.chars().any(char::is_control), "{name} could be taken for more than one line");
+        Some(value.to_owned())
     };
+    assert!(!request.uri.chars().any(char::is_control));
     let known: usize = NAMES.iter().map(|name| usize::from(once(name).is_some())).sum();
     assert_eq!(known, request.headers.len(), "a header line that is not ours: {request:?}");
     assert!(request.body.is_empty() && once("User-Agent").is_some());

@@ -72,7 +72,7 @@ pub struct Machine {
 #[derive(Debug, PartialEq)]
 pub struct View<'a> {
     status: &'a Status,
-    stats: &'a CameraStats,
+    stats: CameraStats,
     seen: &'a Seen,
     link: Link,
     due: Option<Mono>,
@@ -111,7 +111,8 @@ impl Machine {
     pub fn view(&self) -> View<'_> {
         View {
             status: self.camera.status(),
-            stats: self.camera.stats(),
+            // A search that is given up is told as far as the portions went.
+            stats: CameraStats { skipped_bytes: 0, ..*self.camera.stats() },
             seen: &self.sink.seen,
             link: self.link,
             due: self.camera.poll_timeout(),
