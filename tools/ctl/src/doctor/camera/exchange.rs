@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(exchange.server.as_deref(), Some("Hipcam"));
         assert_eq!(exchange.schemes, ["Digest (SHA-256)", "Basic"]);
         assert_eq!(exchange.logins, Logins { accepted: 1, refused: 0 });
-        assert_eq!(exchange.media, ["video H264", "audio PCMA"]);
+        assert_eq!(exchange.media, ["video H264", "audio payload type 8"]);
         assert_eq!(exchange.largest_frame, 5);
         assert!(!format!("{exchange:?}").contains("Y2FuYXJ5"));
     }
