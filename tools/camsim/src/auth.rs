@@ -31,11 +31,12 @@ impl Guard {
         Self { nonce: new_nonce(rng), issued_ns: now_ns }
     }
 
-    /// Checks the `Authorization` header of `request`.
+    /// Checks the `Authorization` header of `request`. `deny`: whatever it says is wrong.
     pub(crate) fn check(
         &mut self,
         request: &Request,
         access: &Access,
+        deny: bool,
         now_ns: u64,
         rng: &mut Rng,
     ) -> Result<(), Challenge> {
@@ -48,6 +49,7 @@ impl Guard {
             (Some(value), Scheme::DigestMd5) => self.digest_holds::<Md5>(value, request, access),
             (Some(value), Scheme::DigestSha256) => self.digest_holds::<Sha256>(value, request, access),
         };
+        let granted = granted && !deny;
         if granted && (!expired || access.scheme == Scheme::Basic) {
             return Ok(());
         }
@@ -135,7 +137,7 @@ mod tests {
     fn request(authorization: &str) -> Request {
         let mut text = format!("DESCRIBE rtsp://h/a?b=c RTSP/1.0\r\nAuthorization: {authorization}\r\n\r\n")
             .into_bytes();
-        crate::request::next(&mut text).unwrap().unwrap()
+        crate::request::next(&mut text, &mut 0).unwrap().unwrap()
     }
 
     fn answer<H: Digest>(guard: &Guard, password: &str) -> String {
@@ -166,17 +168,18 @@ mod tests {
         let access = access(Scheme::DigestSha256);
         let mut guard = Guard::new(&mut rng, 0);
         let good = request(&answer::<Sha256>(&guard, &access.password));
-        assert_eq!(guard.check(&good, &access, 1, &mut rng), Ok(()));
+        assert_eq!(guard.check(&good, &access, false, 1, &mut rng), Ok(()));
         let bad = request(&answer::<Sha256>(&guard, "guess"));
-        let Challenge { header, stale } = guard.check(&bad, &access, 1, &mut rng).unwrap_err();
+        let Challenge { header, stale } = guard.check(&bad, &access, false, 1, &mut rng).unwrap_err();
         assert!(header.contains("algorithm=SHA-256") && !header.contains("stale") && !stale, "{header}");
         let tidied = answer::<Sha256>(&guard, &access.password).replace("?b=c\"", "\"");
         assert!(
-            guard.check(&request(&tidied), &access, 1, &mut rng).is_err(),
+            guard.check(&request(&tidied), &access, false, 1, &mut rng).is_err(),
             "the URI is that of the request line"
         );
+        assert!(guard.check(&good, &access, true, 1, &mut rng).is_err(), "nothing is good enough");
         let other_hash = request(&answer::<Md5>(&guard, &access.password));
-        assert!(guard.check(&other_hash, &access, 1, &mut rng).is_err());
+        assert!(guard.check(&other_hash, &access, false, 1, &mut rng).is_err());
     }
 
     #[test]
@@ -186,12 +189,12 @@ mod tests {
         let mut guard = Guard::new(&mut rng, 0);
         let good = request(&answer::<Md5>(&guard, &access.password));
         let later = 10 * NS_PER_SECOND;
-        assert_eq!(guard.check(&good, &access, later - 1, &mut rng), Ok(()));
+        assert_eq!(guard.check(&good, &access, false, later - 1, &mut rng), Ok(()));
         let old = guard.nonce.clone();
-        let Challenge { header, stale } = guard.check(&good, &access, later, &mut rng).unwrap_err();
+        let Challenge { header, stale } = guard.check(&good, &access, false, later, &mut rng).unwrap_err();
         assert!(header.contains("stale=true") && stale && !header.contains(&old), "{header}");
         let again = request(&answer::<Md5>(&guard, &access.password));
-        assert_eq!(guard.check(&again, &access, later, &mut rng), Ok(()));
+        assert_eq!(guard.check(&again, &access, false, later, &mut rng), Ok(()));
     }
 
     #[test]
@@ -199,8 +202,9 @@ mod tests {
         let mut rng = Rng::new(1);
         let access = access(Scheme::Basic);
         let mut guard = Guard::new(&mut rng, 0);
-        assert_eq!(guard.check(&request(&basic(&access)), &access, u64::MAX, &mut rng), Ok(()));
-        let Challenge { header, .. } = guard.check(&request("Basic AAAA"), &access, 0, &mut rng).unwrap_err();
+        assert_eq!(guard.check(&request(&basic(&access)), &access, false, u64::MAX, &mut rng), Ok(()));
+        let Challenge { header, .. } =
+            guard.check(&request("Basic AAAA"), &access, false, 0, &mut rng).unwrap_err();
         assert_eq!(header, "Basic realm=\"vms-camsim\"");
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::clock::NS_PER_SECOND;
-use crate::faults::Fault;
+use crate::faults::spec::Fault;
 
 /// A farm of simulated cameras.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Config {
     pub bitrate: Option<u64>,
     /// Who may watch; everybody when `None`.
     pub access: Option<Access>,
-    /// The session timeout that SETUP announces, in seconds. It is not enforced.
+    /// The session timeout that SETUP announces, in seconds. It ends no session, but [session limits](Fault) know it.
     pub session_timeout_s: u64,
     /// Put a stamp into each access unit.
     pub stamp: bool,
@@ -31,6 +31,8 @@ pub struct Config {
     pub write: WriteMode,
     /// How this farm misbehaves.
     pub faults: Vec<Fault>,
+    /// A port for each camera as well, chosen by the system: such a camera can refuse connections by itself.
+    pub own_ports: bool,
     /// Source of phases, session ids, nonces and first sequence numbers.
     pub seed: u64,
 }
@@ -50,6 +52,7 @@ impl Config {
             once: false,
             write: WriteMode::Unit,
             faults: Vec::new(),
+            own_ports: false,
             seed: 1,
         }
     }

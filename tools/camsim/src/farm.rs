@@ -8,6 +8,7 @@ use vms_stamp::Codec;
 
 use crate::config::{Config, Fps, MediaSpec};
 use crate::media::{Additions, Media, MediaError};
+use crate::player::Clip;
 
 /// All cameras, by index and by name.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Farm {
     pub(crate) config: Config,
     pub(crate) cameras: Vec<Camera>,
     by_name: BTreeMap<String, usize>,
+    /// Clips of another resolution: H.264, H.265.
+    others: [Arc<Media>; 2],
 }
 
 /// One path under which a clip can be watched.
@@ -42,13 +45,47 @@ impl Farm {
         cameras.extend(numbered);
         let by_name =
             cameras.iter().enumerate().map(|(index, camera)| (camera.name.clone(), index)).collect();
-        Ok(Self { config, cameras, by_name })
+        let others = [small(Codec::H264, additions)?, small(Codec::H265, additions)?];
+        Ok(Self { config, cameras, by_name, others })
+    }
+
+    /// What a camera shows.
+    pub(crate) fn clip(&self, camera: usize) -> Option<Clip> {
+        let shown = Arc::clone(&self.cameras.get(camera)?.media);
+        let [h264, h265] = &self.others;
+        let other = match shown.codec {
+            Codec::H264 => Arc::clone(h264),
+            Codec::H265 => Arc::clone(h265),
+        };
+        Some(Clip { shown, other, from: 0 })
+    }
+
+    /// Name of a camera.
+    pub(crate) fn name(&self, camera: usize) -> &str {
+        self.cameras.get(camera).map_or("", |camera| &camera.name)
+    }
+
+    /// Indices of the cameras with these names, or the name that no camera has; of all cameras, when there are none.
+    pub(crate) fn find_all<'a>(&self, names: &'a [String]) -> Result<Vec<usize>, &'a str> {
+        if names.is_empty() {
+            return Ok((0..self.cameras.len()).collect());
+        }
+        names.iter().map(|name| self.find(name).ok_or(name.as_str())).collect()
     }
 
     /// Index of the camera called `name`.
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
+}
+
+/// A clip of one second at 320 x 180, for cameras whose resolution changes.
+fn small(codec: Codec, additions: Additions) -> Result<Arc<Media>, MediaError> {
+    let stream: &[u8] = match codec {
+        Codec::H264 => include_bytes!("../../../tests/media/small.h264"),
+        Codec::H265 => include_bytes!("../../../tests/media/small.h265"),
+    };
+    Ok(Arc::new(Media::parse(stream, codec, Fps::default(), additions)?))
 }
 
 /// Two clips of four seconds; tests/media/README.md tells how they were made.

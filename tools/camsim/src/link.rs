@@ -2,14 +2,15 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, sockopt};
+use serde::Serialize;
 
 use crate::backlog::Backlog;
 use crate::config::WriteMode;
 use crate::media::UNIT_LEN_MAX;
-use crate::packets::Packets;
 
 /// One end of a TCP connection. Everything leaves in the order in which it was handed over.
 #[derive(Debug)]
@@ -20,9 +21,21 @@ pub(crate) struct Link {
     gathered: Vec<u8>,
 }
 
-/// The connection is over; nothing is left to be said on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Gone;
+/// The connection is over; nothing is left to be said on it. By whom, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Gone {
+    /// The client closed it.
+    Client,
+    /// The client reset it, or the kernel gave the client up.
+    ClientReset,
+    /// The client asked for it.
+    TornDown,
+    /// The camera closes it.
+    Camera,
+    /// The camera resets it.
+    CameraReset,
+}
 
 /// What became of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +55,11 @@ impl Link {
         self.socket.as_fd()
     }
 
+    /// The connection will end with RST instead of FIN, and what was not sent is lost. Should that fail, it is FIN.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+    }
+
     /// Everything was taken by the socket.
     pub(crate) fn is_drained(&self) -> bool {
         self.backlog.is_empty()
@@ -50,13 +68,13 @@ impl Link {
     /// Appends to `input` what has arrived, at most the length of `buffer`.
     pub(crate) fn receive(&self, input: &mut Vec<u8>, buffer: &mut [u8]) -> Result<(), Gone> {
         match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Err(Gone),
+            Ok((_, 0)) => Err(Gone::Client),
             Ok((_, count)) => {
                 input.extend_from_slice(&buffer[..count]);
                 Ok(())
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(()),
-            Err(_) => Err(Gone),
+            Err(_) => Err(Gone::ClientReset),
         }
     }
 
@@ -64,26 +82,31 @@ impl Link {
     /// reads is let go.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if self.backlog.len() > REPLIES_LEN_MAX {
-            return Err(Gone);
+            return Err(Gone::Camera);
         }
         self.backlog.back().extend_from_slice(bytes);
         self.flush()
     }
 
-    /// Sends one access unit, unless the backlog is full.
-    pub(crate) fn send_unit(&mut self, packets: &Packets<'_>, mode: WriteMode) -> Result<Sent, Gone> {
+    /// Sends one access unit, `len` bytes at most, unless the backlog is full.
+    pub(crate) fn send_unit<'a>(
+        &mut self,
+        len: usize,
+        slices: impl Iterator<Item = &'a [u8]> + Clone,
+        mode: WriteMode,
+    ) -> Result<Sent, Gone> {
         if !self.backlog.is_empty() {
-            if self.backlog.len() + packets.len() > BACKLOG_LEN_MAX {
+            if self.backlog.len() + len > BACKLOG_LEN_MAX {
                 return Ok(Sent::Dropped);
             }
-            packets.slices().for_each(|slice| self.backlog.back().extend_from_slice(slice));
+            slices.for_each(|slice| self.backlog.back().extend_from_slice(slice));
             return self.flush().map(|()| Sent::Taken);
         }
         let sent = match mode {
-            WriteMode::Unit => self.write_unit(packets)?,
-            WriteMode::Segment => self.write_segments(packets)?,
+            WriteMode::Unit => self.write_unit(slices.clone())?,
+            WriteMode::Segment => self.write_segments(slices.clone())?,
         };
-        self.keep_rest(packets, sent);
+        self.keep_rest(slices, sent);
         Ok(Sent::Taken)
     }
 
@@ -112,8 +135,8 @@ impl Link {
         Ok(())
     }
 
-    fn write_unit(&self, packets: &Packets<'_>) -> Result<usize, Gone> {
-        let slices: Vec<IoSlice<'_>> = packets.slices().map(IoSlice::new).collect();
+    fn write_unit<'a>(&self, slices: impl Iterator<Item = &'a [u8]>) -> Result<usize, Gone> {
+        let slices: Vec<IoSlice<'_>> = slices.map(IoSlice::new).collect();
         let mut sent = 0;
         for slices in slices.chunks(IOV_MAX) {
             let len: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -126,9 +149,9 @@ impl Link {
         Ok(sent)
     }
 
-    fn write_segments(&mut self, packets: &Packets<'_>) -> Result<usize, Gone> {
+    fn write_segments<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> Result<usize, Gone> {
         self.gathered.clear();
-        packets.slices().for_each(|slice| self.gathered.extend_from_slice(slice));
+        slices.for_each(|slice| self.gathered.extend_from_slice(slice));
         let mut sent = 0;
         for segment in self.gathered.chunks(SEGMENT_LEN) {
             let count = self.write(&[IoSlice::new(segment)])?;
@@ -141,9 +164,9 @@ impl Link {
     }
 
     /// Puts all but the first `sent` bytes into the backlog.
-    fn keep_rest(&mut self, packets: &Packets<'_>, sent: usize) {
+    fn keep_rest<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>, sent: usize) {
         let mut skip = sent;
-        for slice in packets.slices() {
+        for slice in slices {
             let rest = slice.get(skip..).unwrap_or_default();
             skip = skip.saturating_sub(slice.len());
             self.backlog.back().extend_from_slice(rest);
@@ -156,7 +179,7 @@ impl Link {
         match rustix::net::sendmsg(&self.socket, slices, &mut SendAncillaryBuffer::default(), flags) {
             Ok(count) => Ok(count),
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(_) => Err(Gone),
+            Err(_) => Err(Gone::ClientReset),
         }
     }
 }

@@ -9,7 +9,9 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use vms_camsim::{Access, Config, FAULT_NAMES, Fault, MediaSpec, Scheme, Server, WriteMode, parse_bitrate};
+use vms_camsim::{
+    Access, Config, Fault, MediaSpec, Operator, Scheme, Server, WriteMode, fault_list, parse_bitrate,
+};
 
 /// A simulated camera farm: serves elementary streams over RTSP (interleaved TCP) at rtsp://ADDR/NAME.
 #[derive(Debug, Parser)]
@@ -55,9 +57,20 @@ struct Arguments {
     /// Write each access unit at once, or in pieces of 1448 bytes.
     #[arg(long, value_enum, default_value_t = Pieces::Unit)]
     write: Pieces,
-    /// Misbehave.
-    #[arg(long, value_name = "NAME", help = format!("Misbehave: {FAULT_NAMES}"))]
+    /// Misbehave; `--fault list` prints all faults. CAMERAS: names with commas; default: all. Times such as 10s or 500ms count
+    /// from the start; without @START it begins at once, without +DURATION it stays; /EVERY: again and again.
+    #[arg(long, value_name = "[CAMERAS:]NAME[=VALUE][@START][+DURATION][/EVERY]")]
     fault: Vec<Fault>,
+    /// A port of its own for each camera as well, printed as "NAME at ADDR": such a camera can refuse connections alone.
+    #[arg(long)]
+    own_ports: bool,
+    /// Take commands from standard input, one a line: fault CAMERAS FAULT, clear CAMERAS [NAME], power on|off [CAMERAS],
+    /// stats. Each is answered with a line of JSON; CAMERAS: all, or names with commas.
+    #[arg(long)]
+    control: bool,
+    /// Print what really happens, as it happens: a line of JSON for each change.
+    #[arg(long)]
+    truth: bool,
     /// Seed of phases, session ids and first sequence numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -80,14 +93,21 @@ enum Pieces {
 }
 
 fn main() -> anyhow::Result<()> {
+    if asks_for_list(std::env::args()) {
+        print!("{}", fault_list());
+        return Ok(());
+    }
     let arguments = Arguments::parse();
+    let operator = operator(&arguments)?;
     let print_stats = arguments.stats;
     raise_descriptor_limit();
     let stop = stop_on_signals().context("cannot catch signals")?;
     let mut server = Server::bind(config(arguments))?;
+    println!("listening on {}", server.local_addr());
+    server.own_ports().for_each(|(name, address)| println!("{name} at {address}"));
     // A supervisor reads this from a pipe, so it must leave at once.
-    println!("listening on {}", server.local_addr()?);
     std::io::stdout().flush()?;
+    server.attend(operator)?;
     server.run(stop.as_fd())?;
     if print_stats {
         println!("{}", serde_json::to_string(&server.stats())?);
@@ -121,8 +141,21 @@ fn config(arguments: Arguments) -> Config {
         },
         faults: arguments.fault,
         seed: arguments.seed,
+        own_ports: arguments.own_ports,
         ..Config::new(arguments.listen)
     }
+}
+
+/// `--fault list` needs no other argument.
+fn asks_for_list(arguments: impl Iterator<Item = String>) -> bool {
+    let arguments: Vec<String> = arguments.collect();
+    arguments.windows(2).any(|pair| pair[0] == "--fault" && pair[1] == "list")
+        || arguments.iter().any(|one| one == "--fault=list")
+}
+
+fn operator(arguments: &Arguments) -> std::io::Result<Operator> {
+    let commands = arguments.control.then(|| std::io::stdin().as_fd().try_clone_to_owned()).transpose()?;
+    Ok(Operator { commands, lines: Box::new(std::io::stdout()), wants_truth: arguments.truth })
 }
 
 /// A descriptor that becomes readable on SIGINT or SIGTERM.

@@ -71,6 +71,13 @@ impl Payloads {
     }
 }
 
+/// The payloads of one NAL unit.
+pub(crate) fn split(nal: &[u8], codec: Codec) -> Vec<Vec<u8>> {
+    let mut payloads = Payloads::default();
+    payloads.push_nal(nal, codec);
+    payloads.ranges.iter().map(|range| payloads.bytes[range.clone()].to_vec()).collect()
+}
+
 /// How many NAL units at the front are parameter sets that fit one aggregation packet.
 fn aggregable(nals: &[&[u8]], codec: Codec) -> usize {
     let mut len = aggregation_header(codec).len();

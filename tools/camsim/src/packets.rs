@@ -1,6 +1,5 @@
-//! The RTP packets of one access unit, as they leave: own headers and stamp around shared payloads.
-
-use std::num::NonZeroU32;
+//! The RTP packets of one access unit, as they leave a camera that behaves: own headers and stamp around shared
+//! payloads. Faults bend them in [`crate::wire`].
 
 use vms_stamp::StampNal;
 
@@ -19,23 +18,6 @@ pub(crate) struct Packets<'a> {
     pub(crate) headers: &'a [[u8; HEADER_LEN]],
     pub(crate) payloads: &'a Payloads,
     pub(crate) stamp: Option<(usize, StampNal)>,
-    pub(crate) losses: Option<Losses>,
-}
-
-/// Which packets a fault leaves out.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Losses {
-    /// Packets of the session before this unit.
-    pub(crate) sent: u32,
-    pub(crate) interval: NonZeroU32,
-}
-
-impl Losses {
-    /// Whether packet `index` of the unit is the last of an interval.
-    fn hit(&self, index: usize) -> bool {
-        let number = u64::from(self.sent) + index as u64 + 1;
-        number.is_multiple_of(self.interval.get().into())
-    }
 }
 
 impl Packets<'_> {
@@ -45,15 +27,18 @@ impl Packets<'_> {
     }
 
     /// All bytes in order: header, payload, header, payload …
-    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let packets = self.headers.iter().zip(&self.payloads.ranges).enumerate();
-        let sent = packets.filter(|(index, _)| !self.losses.is_some_and(|losses| losses.hit(*index)));
-        sent.flat_map(|(index, (header, range))| {
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.parts().flat_map(|(header, payload)| [&header[..], payload])
+    }
+
+    /// Header and payload of each packet.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&[u8; HEADER_LEN], &[u8])> + Clone {
+        self.headers.iter().zip(&self.payloads.ranges).enumerate().map(|(index, (header, range))| {
             let payload = match &self.stamp {
                 Some((at, stamp)) if *at == index => stamp.bytes(),
                 _ => &self.payloads.bytes[range.clone()],
             };
-            [&header[..], payload]
+            (header, payload)
         })
     }
 }
@@ -82,7 +67,7 @@ pub(crate) fn packet_header(header: &Header) -> [u8; HEADER_LEN] {
     bytes
 }
 
-const RTP_HEADER_LEN: usize = 12;
+pub(crate) const RTP_HEADER_LEN: usize = 12;
 pub(crate) const HEADER_LEN: usize = 4 + RTP_HEADER_LEN;
 
 #[cfg(test)]

@@ -15,6 +15,11 @@ impl Request {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// As they were written.
+    pub(crate) fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|(name, _)| name.as_str())
+    }
+
     fn parse(head: &str) -> Option<Self> {
         let mut lines = head.split("\r\n");
         let mut words = lines.next()?.split_ascii_whitespace();
@@ -32,9 +37,9 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadInput;
 
-/// Takes the next request off the front of `input`, together with interleaved frames and line ends before it.
-/// `Ok(None)`: more bytes are needed.
-pub(crate) fn next(input: &mut Vec<u8>) -> Result<Option<Request>, BadInput> {
+/// Takes the next request off the front of `input`, together with line ends and interleaved frames before it; these are
+/// added to `frames`. `Ok(None)`: more bytes are needed.
+pub(crate) fn next(input: &mut Vec<u8>, frames: &mut u64) -> Result<Option<Request>, BadInput> {
     loop {
         match input.as_slice() {
             [b'$', _, high, low, rest @ ..] => {
@@ -43,6 +48,7 @@ pub(crate) fn next(input: &mut Vec<u8>) -> Result<Option<Request>, BadInput> {
                     return Ok(None);
                 }
                 input.drain(..FRAME_HEADER_LEN + len);
+                *frames += 1;
             }
             [b'$', ..] | [] => return Ok(None),
             [b'\r' | b'\n', ..] => {
@@ -96,17 +102,19 @@ mod tests {
         let mut input =
             b"$\x01\x00\x02ab\r\nPLAY rtsp://h/a RTSP/1.0\r\ncseq: 3\r\nContent-Length: 2\r\n\r\nxy$\x01"
                 .to_vec();
-        let request = next(&mut input).unwrap().unwrap();
+        let mut frames = 0;
+        let request = next(&mut input, &mut frames).unwrap().unwrap();
+        assert_eq!(frames, 1);
         assert_eq!((request.method.as_str(), request.url.as_str()), ("PLAY", "rtsp://h/a"));
         assert_eq!(request.header("CSeq"), Some("3"));
         assert_eq!(input, b"$\x01");
-        assert_eq!(next(&mut input), Ok(None));
+        assert_eq!(next(&mut input, &mut 0), Ok(None));
     }
 
     #[test]
     fn responses_are_skipped() {
         let mut input = b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\nPLAY a RTSP/1.0\r\n\r\n".to_vec();
-        assert!(next(&mut input).unwrap().is_some_and(|request| request.method == "PLAY"));
+        assert!(next(&mut input, &mut 0).unwrap().is_some_and(|request| request.method == "PLAY"));
     }
 
     #[test]
@@ -114,9 +122,9 @@ mod tests {
         let whole = b"$\x01\x00\x02abOPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n";
         for at in 0..whole.len() {
             let mut input = whole[..at].to_vec();
-            assert_eq!(next(&mut input), Ok(None), "{at}");
+            assert_eq!(next(&mut input, &mut 0), Ok(None), "{at}");
             input.extend_from_slice(&whole[at..]);
-            assert!(next(&mut input).unwrap().is_some_and(|request| request.method == "OPTIONS"));
+            assert!(next(&mut input, &mut 0).unwrap().is_some_and(|request| request.method == "OPTIONS"));
         }
     }
 
@@ -125,8 +133,8 @@ mod tests {
         for bad in
             ["GET / HTTP/1.1\r\n\r\n", "X\r\n\r\n", "A b RTSP/1.0\r\nContent-Length: 99999999999\r\n\r\n"]
         {
-            assert_eq!(next(&mut bad.as_bytes().to_vec()), Err(BadInput), "{bad}");
+            assert_eq!(next(&mut bad.as_bytes().to_vec(), &mut 0), Err(BadInput), "{bad}");
         }
-        assert_eq!(next(&mut vec![b'a'; INPUT_LEN_MAX + 1]), Err(BadInput));
+        assert_eq!(next(&mut vec![b'a'; INPUT_LEN_MAX + 1], &mut 0), Err(BadInput));
     }
 }

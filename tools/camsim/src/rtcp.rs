@@ -2,6 +2,15 @@
 
 use crate::clock::NS_PER_SECOND;
 
+/// What is reported now, until it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reports {
+    /// Interleaved channel.
+    pub(crate) channel: u8,
+    /// `None`: nothing.
+    pub(crate) report: Option<SenderReport>,
+}
+
 /// What a sender report says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SenderReport {

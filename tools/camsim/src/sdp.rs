@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use vms_stamp::Codec;
 
 use crate::config::CLOCK_RATE;
-use crate::faults::Fault;
 use crate::media::Media;
 use crate::nal;
 
@@ -14,31 +13,16 @@ pub(crate) const PAYLOAD_TYPE: u8 = 96;
 /// Last path segment of the video track's URL.
 pub(crate) const TRACK: &str = "trackID=0";
 
-/// The description of `media`, as `faults` bend it.
-pub(crate) fn describe(media: &Media, faults: &[Fault]) -> String {
-    let media_section = if faults.contains(&Fault::NoVideo) {
-        "m=audio 0 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=control:trackID=1\r\n".to_owned()
-    } else {
-        video_section(media, faults)
-    };
-    format!(
-        "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=vms-camsim\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=range:npt=0-\r\n\
-         a=control:*\r\n{media_section}"
-    )
-}
-
-fn video_section(media: &Media, faults: &[Fault]) -> String {
-    let (name, format) = if faults.contains(&Fault::CodecVp8) {
-        ("VP8", String::new())
-    } else {
-        match media.codec {
-            Codec::H264 => ("H264", h264_format(&media.parameter_sets)),
-            Codec::H265 => ("H265", h265_format(&media.parameter_sets)),
-        }
+/// The description of `media`.
+pub(crate) fn describe(media: &Media) -> String {
+    let (name, format) = match media.codec {
+        Codec::H264 => ("H264", h264_format(&media.parameter_sets)),
+        Codec::H265 => ("H265", h265_format(&media.parameter_sets)),
     };
     let rate = f64::from(media.fps.numerator.get()) / f64::from(media.fps.denominator.get());
     format!(
-        "m=video 0 RTP/AVP {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} {name}/{CLOCK_RATE}\r\n{format}\
+        "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=vms-camsim\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\na=range:npt=0-\r\n\
+         a=control:*\r\nm=video 0 RTP/AVP {PAYLOAD_TYPE}\r\na=rtpmap:{PAYLOAD_TYPE} {name}/{CLOCK_RATE}\r\n{format}\
          a=framerate:{rate}\r\na=control:{TRACK}\r\n"
     )
 }
@@ -79,7 +63,7 @@ mod tests {
 
     #[test]
     fn h264() {
-        let text = describe(&media(Codec::H264, &[&[0x67, 0x4d, 0x40, 0x1e], &[0x68, 0xee]]), &[]);
+        let text = describe(&media(Codec::H264, &[&[0x67, 0x4d, 0x40, 0x1e], &[0x68, 0xee]]));
         assert!(text.contains("a=rtpmap:96 H264/90000\r\n"));
         let format =
             "a=fmtp:96 packetization-mode=1;profile-level-id=4D401E;sprop-parameter-sets=Z01AHg==,aO4=\r\n";
@@ -88,14 +72,7 @@ mod tests {
 
     #[test]
     fn h265() {
-        let text = describe(&media(Codec::H265, &[&[0x40, 1], &[0x42, 1], &[0x44, 1]]), &[]);
+        let text = describe(&media(Codec::H265, &[&[0x40, 1], &[0x42, 1], &[0x44, 1]]));
         assert!(text.contains("sprop-vps=QAE=;sprop-sps=QgE=;sprop-pps=RAE=\r\n"), "{text}");
-    }
-
-    #[test]
-    fn bent_by_faults() {
-        let media = media(Codec::H264, &[]);
-        assert!(!describe(&media, &[Fault::NoVideo]).contains("m=video"));
-        assert!(describe(&media, &[Fault::CodecVp8]).contains("VP8/90000"));
     }
 }

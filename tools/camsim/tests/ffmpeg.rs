@@ -102,7 +102,7 @@ struct Running {
 impl Running {
     fn start(config: Config) -> Self {
         let mut server = Server::bind(config).unwrap();
-        let address = server.local_addr().unwrap();
+        let address = server.local_addr();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = std::thread::spawn(move || {
             server.run(stopped.as_fd()).unwrap();
