@@ -242,6 +242,7 @@ impl Connection {
             Event::Frame { channel, payload } => {
                 if let MediaState::Described(receiver) = &mut self.media {
                     receiver.frame(now, channel, payload, stats, sink);
+                    self.framer.set_source(receiver.source());
                 }
             }
             Event::DataStart { channel, len } => {
@@ -252,6 +253,7 @@ impl Connection {
             Event::Data(bytes) => {
                 if let MediaState::Described(receiver) = &mut self.media {
                     receiver.frame_bytes(now, bytes, stats, sink);
+                    self.framer.set_source(receiver.source());
                 }
             }
             // The packet's own length has ended it.

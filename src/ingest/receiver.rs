@@ -178,6 +178,11 @@ impl Receiver {
         out.append(&mut self.reports.outbox);
     }
 
+    /// The synchronisation source whose packets come.
+    pub(super) fn source(&self) -> Option<u32> {
+        self.sequence.source()
+    }
+
     pub(super) const fn is_unit_open(&self) -> bool {
         self.depacketizer.unit_open()
     }

@@ -104,6 +104,11 @@ impl Sequence {
         self.source.as_mut().map(Source::report)
     }
 
+    /// The source whose packets come.
+    pub fn source(&self) -> Option<u32> {
+        self.source.as_ref().map(|source| source.ssrc)
+    }
+
     /// Packets lost so far, over all sources.
     pub const fn lost(&self) -> u64 {
         self.lost

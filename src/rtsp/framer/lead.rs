@@ -5,6 +5,8 @@
 
 /// The most bytes a judgement needs: a method name, a blank, and one byte of the URI.
 pub(super) const LEAD_LEN_MAX: usize = METHOD_LEN_MAX + 2;
+const _: () =
+    assert!(LEAD_LEN_MAX >= FRAME_HEADER_LEN + RTP_LEN_MIN as usize, "a frame header and an RTP header");
 
 /// Bytes of a `$` frame's header: the dollar, the channel, two of length (RFC 2326 section 10.12).
 pub(super) const FRAME_HEADER_LEN: usize = 4;
@@ -15,6 +17,8 @@ pub(super) struct Expected {
     pub(super) rtp_channel: Option<u8>,
     pub(super) rtcp_channel: Option<u8>,
     pub(super) payload_type: Option<u8>,
+    /// Synchronisation source of the video that comes.
+    pub(super) source: Option<u32>,
 }
 
 impl Expected {
@@ -58,8 +62,11 @@ pub(super) fn judge_in_step(lead: &[u8], expected: &Expected) -> Verdict {
 pub(super) fn judge_in_search(lead: &[u8], expected: &Expected) -> Verdict {
     match *lead {
         [b'$', channel, ..] if !is_likely_channel(channel, expected) => Verdict::Garbage,
-        [b'$', channel, high, low, first, second, ..] => {
-            judge_packet(channel, u16::from_be_bytes([high, low]), first, second, expected)
+        [b'$', channel, high, low, first, second, ref rest @ ..] => {
+            match judge_packet(channel, u16::from_be_bytes([high, low]), first, second, expected) {
+                Verdict::Frame if !is_rtcp(second) => judge_source(rest, expected),
+                verdict => verdict,
+            }
         }
         [b'$', _, _, _, first] if !is_version_2(first) => Verdict::Garbage,
         [b'$', ..] => Verdict::Undecided,
@@ -75,10 +82,26 @@ fn judge_packet(channel: u8, len: u16, first: u8, second: u8, expected: &Expecte
     // Only RTCP belongs on the RTCP channel; some cameras put RTCP on the RTP channel as well.
     let content_fits = is_rtcp || expected.rtcp_channel != Some(channel);
     let len_min = if is_rtcp { RTCP_LEN_MIN } else { RTP_LEN_MIN };
-    if is_version_2(first) && payload_type_fits && content_fits && len >= len_min {
+    // RTCP comes in words of four bytes (RFC 3550 section 6.4).
+    let len_fits = len >= len_min && !(is_rtcp && len % 4 != 0);
+    if is_version_2(first) && payload_type_fits && content_fits && len_fits {
         Verdict::Frame
     } else {
         Verdict::Garbage
+    }
+}
+
+/// `rest`: an RTP header from its third byte on. What else fits comes by chance once in some thousand places of a payload that
+/// is searched, and takes a frame of up to 64 KiB along; the source of the packets before, once in 2^32.
+fn judge_source(rest: &[u8], expected: &Expected) -> Verdict {
+    match (expected.source, rest) {
+        (None, _) => Verdict::Frame,
+        (Some(source), [_, _, _, _, _, _, ssrc @ ..]) => match ssrc.first_chunk() {
+            Some(ssrc) if u32::from_be_bytes(*ssrc) == source => Verdict::Frame,
+            Some(_) => Verdict::Garbage,
+            None => Verdict::Undecided,
+        },
+        (Some(_), _) => Verdict::Undecided,
     }
 }
 
@@ -128,7 +151,8 @@ const UNAGREED_CHANNELS: u8 = 20;
 mod tests {
     use super::*;
 
-    const AGREED: Expected = Expected { rtp_channel: Some(0), rtcp_channel: Some(1), payload_type: Some(96) };
+    const AGREED: Expected =
+        Expected { rtp_channel: Some(0), rtcp_channel: Some(1), payload_type: Some(96), source: None };
 
     #[test]
     fn in_step_any_channel_may_come() {
@@ -169,5 +193,20 @@ mod tests {
         ] {
             assert_eq!(judge_in_search(lead, &AGREED), verdict, "{lead:?}");
         }
+    }
+
+    #[test]
+    fn row3_in_search_a_packet_is_of_the_source_that_sends() {
+        let expected = Expected { source: Some(0x0102_0304), ..AGREED };
+        let lead = b"$\x00\x05\x00\x80\x60\x00\x01\x00\x00\x00\x02\x01\x02\x03\x04";
+        for len in 1..lead.len() {
+            assert_eq!(judge_in_search(&lead[..len], &expected), Verdict::Undecided, "{len} bytes");
+        }
+        assert_eq!(judge_in_search(lead, &expected), Verdict::Frame);
+        let other = Expected { source: Some(7), ..AGREED };
+        assert_eq!(judge_in_search(lead, &other), Verdict::Garbage);
+        // Reports may be of anybody, but have whole words.
+        assert_eq!(judge_in_search(b"$\x01\x00\x1c\x80\xc8", &other), Verdict::Frame);
+        assert_eq!(judge_in_search(b"$\x01\x00\x1d\x80\xc8", &other), Verdict::Garbage);
     }
 }

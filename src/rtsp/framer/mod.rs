@@ -14,7 +14,7 @@ mod text;
 use self::lead::{Expected, FRAME_HEADER_LEN, LEAD_LEN_MAX, Verdict, judge_in_search, judge_in_step};
 use self::text::TextGatherer;
 use super::message::{Request, Response};
-use crate::limits::RTSP_RESYNC_LEN_MAX;
+use crate::limits::{RTSP_RESYNC_LEN_MAX, RTSP_RESYNC_SOURCE_LEN_MAX};
 
 /// One thing that the camera sent. The events of one frame are `DataStart`, any number of `Data`, `DataEnd`; or `Frame`
 /// alone, when all of it is in the input, as nearly all frames of a camera are that sends whole access units.
@@ -141,6 +141,11 @@ impl Framer {
         self.expected.payload_type = Some(payload_type);
     }
 
+    /// The synchronisation source of the packets that come; used to tell them from chance when the stream is out of step.
+    pub const fn set_source(&mut self, source: Option<u32>) {
+        self.expected.source = source;
+    }
+
     /// Takes the next event from the front of `input`. `Ok(None)`: all of it was consumed, bring more.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FramerError> {
         loop {
@@ -195,7 +200,7 @@ impl Framer {
             *input = input.get(garbage_len..).unwrap_or_default();
             self.skip(garbage_len)?;
         } else {
-            match judge_in_search(self.lead.bytes(), &self.expected) {
+            match judge_in_search(self.lead.bytes(), &self.expected_in_search()) {
                 Verdict::Undecided => {}
                 Verdict::Garbage => {
                     self.lead.drop_first();
@@ -212,6 +217,12 @@ impl Framer {
             return Ok(self.told_skip().map_or(Step::NeedInput, Step::Event));
         }
         Ok(Step::Continue)
+    }
+
+    /// A camera that restarts amid garbage has another source: after a while any will do.
+    const fn expected_in_search(&self) -> Expected {
+        let is_patient = self.searched <= RTSP_RESYNC_SOURCE_LEN_MAX;
+        Expected { source: if is_patient { self.expected.source } else { None }, ..self.expected }
     }
 
     fn skip(&mut self, len: usize) -> Result<(), FramerError> {
