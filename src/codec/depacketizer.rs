@@ -1,13 +1,13 @@
 //! RTP payloads of H.264 (RFC 6184) and H.265 (RFC 7798) to NAL units, piece by piece.
 //!
 //! Carried: single NAL units, aggregates (STAP-A, AP), fragments (FU-A, FU), decoding order numbers (H.265, passed
-//! over), and Annex B streams where a single NAL unit belongs. Absent: the interleaved mode of H.264 (STAP-B,
+//! over), and Annex B streams where a single NAL unit belongs, whole or in fragments. Absent: the interleaved mode of H.264 (STAP-B,
 //! MTAP, FU-B) and PACI, which no camera is known to send; they are dropped as unusable NAL units.
 
 use super::assembler::{Assembler, header_of};
-use super::nal::PayloadKind;
+use super::nal::{NalKind, PayloadKind};
 use super::{AccessUnitSink, Codec, PacketInfo, Stats, annex_b};
-use crate::limits::RTP_PACKET_LEN_MAX;
+use crate::limits::{RTP_PACKET_LEN_MAX, UNIT_LEN_MAX};
 
 /// Turns the payloads of one stream's packets into access units.
 ///
@@ -42,8 +42,12 @@ pub struct Depacketizer {
     fragmenting: bool,
     /// The fragment is its NAL unit's last.
     ends: bool,
-    /// A payload in Annex B form; allocated when a camera sends the first.
+    /// A payload, or the payloads of fragments, in Annex B form; allocated when a camera sends the first.
     byte_stream: Vec<u8>,
+    /// The fragmented NAL unit goes to `byte_stream` until it ends.
+    gathering: bool,
+    /// The camera (V380) has sent several NAL units as one, so each is looked through. It costs a copy.
+    sends_annex_b: bool,
 }
 
 /// What the next bytes of the payload are.
@@ -82,6 +86,8 @@ impl Depacketizer {
             fragmenting: false,
             ends: false,
             byte_stream: Vec::new(),
+            gathering: false,
+            sends_annex_b: false,
         }
     }
 
@@ -93,7 +99,11 @@ impl Depacketizer {
 
     /// Begins a packet. May end the unit of the packets before.
     pub fn packet_begin(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) {
+        if packet.lost_before > 0 {
+            self.drop_gathered();
+        }
         if self.units.packet(packet, sink) || packet.lost_before > 0 {
+            self.drop_gathered();
             self.fragmenting = false;
         }
         self.marker = packet.marker;
@@ -116,14 +126,13 @@ impl Depacketizer {
             Step::Drop | Step::AggregateLength => {}
             Step::PayloadHeader | Step::FragmentHeader | Step::NalHeader => self.malformed(),
             Step::Nal => self.end_of_nal_bytes(),
+            Step::ByteStream if self.gathering => self.end_of_gathered_bytes(sink),
             Step::ByteStream => self.split_byte_stream(sink),
         }
         if !self.marker {
             return;
         }
-        if std::mem::take(&mut self.fragmenting) {
-            self.units.stats_mut().fragments_unended += 1;
-        }
+        self.note_unended_fragment();
         self.units.marker(sink);
     }
 
@@ -174,6 +183,7 @@ impl Depacketizer {
 
     fn between_packets(&mut self) {
         self.step = Step::Drop;
+        self.drop_gathered();
         self.fragmenting = false;
         self.left = 0;
     }
@@ -210,7 +220,13 @@ impl Depacketizer {
             Step::Nal => self.nal_bytes(input, sink),
             Step::ByteStream => {
                 let piece = self.take_some(input, usize::MAX);
-                self.byte_stream.extend_from_slice(piece);
+                if self.byte_stream.len() + piece.len() <= UNIT_LEN_MAX {
+                    self.byte_stream.extend_from_slice(piece);
+                } else {
+                    self.drop_gathered();
+                    self.fragmenting = false;
+                    self.step = Step::Drop;
+                }
                 false
             }
         }
@@ -223,7 +239,9 @@ impl Depacketizer {
             self.end_unended_fragment();
         }
         match self.packing {
-            PayloadKind::Single if header == [0; 2] => self.begin_byte_stream(header),
+            PayloadKind::Single if header == [0; 2] || self.may_be_several(header, Some(self.left)) => {
+                self.begin_byte_stream(header);
+            }
             PayloadKind::Single => {
                 self.units.nal_begin(header, sink);
                 self.nal_left = self.left;
@@ -245,9 +263,17 @@ impl Depacketizer {
         self.step = Step::Nal;
         if header & FRAGMENT_START != 0 {
             self.end_unended_fragment();
-            self.units.nal_begin(self.codec.fragmented_header(self.header, header), sink);
+            let header = self.codec.fragmented_header(self.header, header);
+            self.gathering = self.may_be_several(header, None);
+            if self.gathering {
+                self.begin_byte_stream(header);
+            } else {
+                self.units.nal_begin(header, sink);
+            }
             self.fragmenting = true;
             self.pass = self.don_len();
+        } else if self.gathering {
+            self.step = Step::ByteStream;
         } else if !self.fragmenting {
             self.units.stats_mut().fragments_dropped += 1;
             self.units.damage();
@@ -300,9 +326,50 @@ impl Depacketizer {
 
     /// Another NAL unit comes where a fragment should. No packet is missing, so neither are bytes.
     fn end_unended_fragment(&mut self) {
-        if std::mem::take(&mut self.fragmenting) {
-            self.units.stats_mut().fragments_unended += 1;
+        if self.note_unended_fragment() {
             self.units.nal_end();
+        }
+    }
+
+    /// Whether a NAL unit in fragments is open that will not end. It is kept: some cameras never say which fragment is the last.
+    fn note_unended_fragment(&mut self) -> bool {
+        let is_unended = std::mem::take(&mut self.fragmenting);
+        if is_unended {
+            self.drop_gathered();
+            self.units.stats_mut().fragments_unended += 1;
+        }
+        is_unended
+    }
+
+    /// Whether what begins like this may be an access unit with start codes in it that the camera takes for one NAL unit: no
+    /// parameter set or delimiter is so long, and an SEI message seldom comes in fragments. `len`: of the payload; `None` for
+    /// fragments.
+    fn may_be_several(&self, header: [u8; 2], len: Option<usize>) -> bool {
+        self.sends_annex_b
+            || (len.is_none_or(|len| len > SET_LEN_PLAUSIBLE)
+                && match self.codec.nal_kind(header) {
+                    NalKind::ParameterSet(_) | NalKind::Delimiter => true,
+                    NalKind::Sei => len.is_none(),
+                    NalKind::Slice(_) | NalKind::Other | NalKind::Unusable => false,
+                })
+    }
+
+    /// The packet of a gathered fragment ended.
+    fn end_of_gathered_bytes(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.left > 0 {
+            self.drop_gathered();
+            self.fragmenting = false;
+        } else if self.ends {
+            (self.fragmenting, self.gathering) = (false, false);
+            self.split_byte_stream(sink);
+        }
+    }
+
+    /// What was gathered will not end.
+    fn drop_gathered(&mut self) {
+        if std::mem::take(&mut self.gathering) {
+            self.byte_stream.clear();
+            self.units.drop_nal();
         }
     }
 
@@ -322,10 +389,18 @@ impl Depacketizer {
 
     fn split_byte_stream(&mut self, sink: &mut impl AccessUnitSink) {
         let stream = std::mem::take(&mut self.byte_stream);
-        if !stream.windows(3).take(2).any(|start| start == [0, 0, 1]) {
+        let begins = !stream.starts_with(&[0, 0]) || stream.windows(3).take(2).any(is_start_code);
+        if !begins {
             self.units.drop_nal();
+        } else if stream.windows(3).any(is_start_code) {
+            let mut nals = 0;
+            for nal in annex_b::nal_units(&stream) {
+                self.whole_nal(nal, sink);
+                nals += 1;
+            }
+            self.sends_annex_b |= nals > 1;
         } else {
-            annex_b::nal_units(&stream).for_each(|nal| self.whole_nal(nal, sink));
+            self.whole_nal(&stream, sink);
         }
         self.byte_stream = stream;
     }
@@ -377,6 +452,12 @@ impl Depacketizer {
     }
 }
 
+fn is_start_code(bytes: &[u8]) -> bool {
+    bytes == [0, 0, 1]
+}
+
+/// Bytes of a payload that may well be one parameter set.
+const SET_LEN_PLAUSIBLE: usize = 256;
 const FRAGMENT_START: u8 = 0x80;
 const FRAGMENT_END: u8 = 0x40;
 /// Bytes of a decoding order number.

@@ -262,6 +262,62 @@ fn byte_streams_in_payloads_are_taken_apart() {
 }
 
 #[test]
+fn row74_a_unit_in_the_fragments_of_one_nal_unit_is_taken_apart() {
+    let join = |nals: &[&[u8]]| nals.join(&[0, 0, 0, 1][..]);
+    for cut in 0..12 {
+        let mut camera = Camera::h264();
+        camera.cuts = vec![cut];
+        let whole = join(&[SPS, PPS, SEI, IDR]);
+        camera.send(0, false, &[&[0x7c, 0x87], &whole[1..12]].concat());
+        camera.send(0, false, &[&[0x7c, 0x07], &whole[12..20]].concat());
+        camera.send(0, true, &[&[0x7c, 0x47], &whole[20..]].concat());
+        // It is known by now: others are looked through, too.
+        camera.send(1, true, &join(&[SEI, SLICE]));
+        camera.send(2, false, &[&[0x5c, 0x81], &SLICE[1..3]].concat());
+        camera.send(2, true, &[&[0x5c, 0x41], &SLICE[3..], &[0, 0, 1], SEI].concat());
+        let expected = [vec![SPS, PPS, SEI, IDR], vec![SEI, SLICE], vec![SLICE, SEI]];
+        assert_eq!(camera.sink.nals(), expected, "cut at {cut}");
+        assert_eq!(camera.damaged(), [false; 3]);
+        assert!(camera.sink.units[0].flags.contains(UnitFlags::KEY));
+    }
+}
+
+#[test]
+fn row74_what_is_gathered_and_does_not_end_is_dropped() {
+    let start = [&[0x7c, 0x87], &SPS[1..]].concat();
+    for next in [stap(&[SPS, PPS, IDR]), start.clone(), [&[0x7c, 0x05], &IDR[1..]].concat()] {
+        let mut camera = Camera::h264();
+        camera.send(0, true, &stap(&[SPS, PPS, IDR]));
+        camera.send(1, false, &start);
+        camera.lose(1);
+        camera.send(1, true, &next);
+        camera.send(2, true, &stap(&[SPS, PPS, IDR]));
+        assert_eq!(camera.sink.nals().last().unwrap(), &[SPS, PPS, IDR], "{next:?}");
+        assert_eq!(camera.damaged().last(), Some(&false), "{next:?}");
+        assert!(
+            camera.sink.units.iter().all(|unit| unit.nals().iter().filter(|nal| **nal == SPS).count() <= 1)
+        );
+    }
+    let mut camera = Camera::h264();
+    camera.send(0, false, &start);
+    for _ in 0..=UNIT_LEN_MAX / 60_000 {
+        camera.send(0, false, &[&[0x7c, 0x07], &[7; 60_000][..]].concat());
+    }
+    assert!(camera.depacketizer.byte_stream.len() <= UNIT_LEN_MAX && !camera.depacketizer.gathering);
+    assert!(camera.stats().nals_dropped > 0);
+}
+
+#[test]
+fn a_parameter_set_in_fragments_is_what_it_was() {
+    let mut camera = Camera::h264();
+    camera.send(0, false, &[&[0x7c, 0x87], &SPS[1..5]].concat());
+    camera.send(0, false, &[&[0x7c, 0x47], &SPS[5..]].concat());
+    camera.send(0, true, &stap(&[PPS, IDR]));
+    assert_eq!(camera.only_unit().nals(), [SPS, PPS, IDR]);
+    assert_eq!(camera.sink.configs[0].width, 640);
+}
+
+#[test]
 fn parameter_sets_of_the_session_description_serve_until_others_come() {
     let mut camera = Camera::h264();
     let wrapped = [&[0, 0, 0, 1], SPS].concat();
