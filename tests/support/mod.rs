@@ -8,9 +8,11 @@
 #![expect(clippy::unwrap_used, reason = "a laboratory that cannot be set up has failed the test")]
 #![allow(dead_code, reason = "each test file uses its own part of the laboratory")]
 
+pub(crate) mod network;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -102,12 +104,14 @@ impl Lab {
 
     /// Starts simulated cameras at `address`.
     pub(crate) fn cameras_at(&self, address: &str, arguments: &[&str]) -> Cameras {
+        Cameras::spawn(Self::cameras_command(address, arguments))
+    }
+
+    /// The simulator.
+    pub(crate) fn cameras_command(address: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("vms-camsim"));
         command.args(["--stats", "--listen", address]).args(arguments);
-        let process = Process::spawn("vms-camsim", command);
-        let line = process.wait_for_line("its address", SOON, |line| line.contains("listening on "));
-        let address = line.rsplit(' ').next().unwrap().to_owned();
-        Cameras { process, address }
+        command
     }
 
     /// Starts `vms-tap`.
@@ -174,6 +178,25 @@ pub(crate) struct Cameras {
 }
 
 impl Cameras {
+    /// Starts a simulator and returns when it listens.
+    pub(crate) fn spawn(command: Command) -> Self {
+        let process = Process::spawn("vms-camsim", command);
+        let line = process.wait_for_line("its address", SOON, |line| line.contains("listening on "));
+        let address = line.rsplit(' ').next().unwrap().to_owned();
+        Self { process, address }
+    }
+
+    /// Gives a command to a simulator with `--control`.
+    pub(crate) fn command(&mut self, line: &str) {
+        writeln!(self.process.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// The next fact of a simulator with `--truth` that satisfies `wanted`; lines before it are dropped.
+    pub(crate) fn wait_for_fact(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let is_it = |line: &str| serde_json::from_str(line).is_ok_and(|fact: Value| wanted(&fact));
+        serde_json::from_str(&self.process.wait_for_line(what, SOON + SOON, is_it)).unwrap()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("rtsp://{}/{path}", self.address)
     }
