@@ -174,6 +174,10 @@ pub const LOG_NEWS_INTERVAL: Duration = Duration::from_secs(600);
 
 // Configuration --------------------------------------------------------------------------------------------
 
+/// Bytes of the file that keeps a stream: what a request may have, and what stands around it.
+pub const STATE_FILE_LEN_MAX: usize = REQUEST_LEN_MAX + 4096;
+/// Changes of kept streams that share one fsync of their directory.
+pub const STATE_CHANGES_AT_ONCE: usize = 64;
 /// Bytes of the configuration file: four thousand streams need less.
 pub const CONFIG_LEN_MAX: u64 = 4 * 1024 * 1024;
 

@@ -53,9 +53,10 @@ pub struct Args {
     /// configuration file, `[reader.NAME]`.
     #[arg(long, value_name = "LIST", default_value = "none")]
     pub(super) readers: String,
-    /// Not available yet.
-    #[arg(long, value_name = "DIR", hide = true)]
-    pub(super) state_dir: Option<PathBuf>,
+    /// Where streams are kept, with their passwords, so that they outlive the daemon: a directory that only its user can use.
+    /// Default: $STATE_DIRECTORY, as systemd sets it; else nothing is kept.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 impl Args {
@@ -64,6 +65,7 @@ impl Args {
         Settings {
             listen: self.listen.into_iter().map(|text| Given::option("--listen", text)).collect(),
             ring_socket: self.ring_socket.map(|path| Given::path("--ring-socket", path)),
+            state_dir: self.state_dir,
             ring_socket_mode: self.ring_socket_mode.map(|mode| Given::option("--ring-socket-mode", mode)),
             shards: self.shards.map(|shards| u32::try_from(shards.get()).unwrap_or(u32::MAX)),
             io: self.io,

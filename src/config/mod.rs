@@ -49,6 +49,8 @@ pub struct Config {
     pub ring_socket: PathBuf,
     /// That socket's mode.
     pub ring_socket_mode: u32,
+    /// Where streams are kept; `None`: nowhere.
+    pub state_dir: Option<PathBuf>,
     /// Shards.
     pub shards: NonZeroUsize,
     /// How they do input and output.
@@ -102,6 +104,8 @@ pub struct Surroundings {
     pub root: bool,
     /// `$XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`.
+    pub state_dir: Option<PathBuf>,
     /// Cores this process may use.
     pub cores: NonZeroUsize,
 }
@@ -187,6 +191,7 @@ impl Config {
             listen,
             ring_socket,
             ring_socket_mode: mode.map_or(Ok(RING_SOCKET_MODE), |mode| checked(mode, ring_socket_mode))?,
+            state_dir: settings.state_dir.or_else(|| surroundings.state_dir.clone()),
             shards: settings.shards.and_then(at_least_one).unwrap_or(surroundings.cores),
             io: settings.io.unwrap_or(IoBackend::Auto),
             latency: Duration::from_micros(settings.latency_us.unwrap_or(LATENCY_US).into()),
@@ -265,12 +270,7 @@ const fn loopback(address: SocketAddr, instead: &'static str) -> Result<SocketAd
 
 /// An option that is accepted and does nothing would be a lie.
 fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
-    let not_built =
-        [("--state-dir", args.state_dir.is_some()), ("--readers other than none", args.readers != "none")];
-    match not_built.into_iter().find(|(_, given)| *given) {
-        Some((option, _)) => Err(ConfigError::NotAvailable(option)),
-        None => Ok(()),
-    }
+    if args.readers == "none" { Ok(()) } else { Err(ConfigError::NotAvailable("--readers other than none")) }
 }
 
 fn socket_dir(surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
@@ -297,7 +297,10 @@ mod tests {
     fn check(words: &[&str], root: bool, runtime_dir: Option<&str>) -> Result<Config, ConfigError> {
         let args = Args::try_parse_from([&["vms-media"], words].concat()).unwrap();
         let cores = NonZeroUsize::new(3).unwrap();
-        Config::check(args, &Surroundings { root, runtime_dir: runtime_dir.map(PathBuf::from), cores })
+        Config::check(
+            args,
+            &Surroundings { root, runtime_dir: runtime_dir.map(PathBuf::from), state_dir: None, cores },
+        )
     }
 
     fn problem(outcome: Result<Config, ConfigError>) -> Problem {
@@ -312,7 +315,11 @@ mod tests {
         let args = Args::try_parse_from([&["vms-media"], words].concat()).unwrap();
         let file = Settings::of(&Source::new(Path::new("f.toml"), text.to_owned()))?;
         let cores = NonZeroUsize::new(3).unwrap();
-        Config::of(args.settings().or(file), &Surroundings { root: true, runtime_dir: None, cores })
+        let state_dir = Some("/env/state".into());
+        Config::of(
+            args.settings().or(file),
+            &Surroundings { root: true, runtime_dir: None, state_dir, cores },
+        )
     }
 
     #[test]
@@ -369,9 +376,8 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused() {
-        for words in [["--readers", "record"], ["--state-dir", "d"]] {
-            assert!(matches!(check(&words, true, None), Err(ConfigError::NotAvailable(_))), "{words:?}");
-        }
+        let refused = check(&["--readers", "record"], true, None);
+        assert!(matches!(refused, Err(ConfigError::NotAvailable(_))), "{refused:?}");
         assert_eq!(problem(check(&["--shards", "257"], true, None)), Problem::TooManyShards);
         assert!(check(&["--readers", "none"], true, None).is_ok());
     }
@@ -402,7 +408,11 @@ mod tests {
         assert_eq!((both.shards.get(), both.io, both.latency.as_micros()), (1, IoBackend::Uring, 0));
         assert_eq!(both.connects_at_once, 6);
         assert_eq!(both.http, Some(([127, 0, 0, 1], 2).into()));
-        assert_eq!(with_file(&[], "").unwrap(), check(&[], true, None).unwrap());
+        let state_dir = |words: &[&str], file: &str| with_file(words, file).unwrap().state_dir.unwrap();
+        assert_eq!(state_dir(&["--state-dir", "/a/s"], "state_dir = '/f/s'"), Path::new("/a/s"));
+        assert_eq!(state_dir(&[], "state_dir = '/f/s'"), Path::new("/f/s"));
+        assert_eq!(state_dir(&[], ""), Path::new("/env/state"));
+        assert_eq!(check(&[], true, None).unwrap().state_dir, None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The calls of `MediaControl`, each a check of the request and one step of the [`Plane`](super::plane::Plane).
 //!
-//! No handler but that of SetupStream awaits anything, and none waits for a camera.
+//! Handlers await a stream's memory, its move, and that what they did is saved; none waits for a camera.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -70,7 +70,7 @@ impl MediaControl for Api {
         request: Request<v1::UpdateStreamRequest>,
     ) -> Result<Response<v1::Stream>, Status> {
         let (id, access, etag) = spec::check_update(request.into_inner())?;
-        Ok(Response::new(self.plane.set_access(&id, access, &etag)?))
+        Ok(Response::new(self.plane.set_access(&id, access, &etag).await?))
     }
 
     async fn teardown_stream(
@@ -78,7 +78,7 @@ impl MediaControl for Api {
         request: Request<v1::TeardownStreamRequest>,
     ) -> Result<Response<v1::TeardownStreamResponse>, Status> {
         let id = stream_id(&request.get_ref().id)?;
-        let existed = self.plane.lock().teardown(&id);
+        let existed = self.plane.teardown(&id).await?;
         Ok(Response::new(v1::TeardownStreamResponse { existed }))
     }
 

@@ -111,6 +111,12 @@ pub(crate) enum ApiError {
         /// The name.
         id: StreamId,
     },
+    /// The state directory did not take a change.
+    #[error("not saved to the state directory: {why}; put it right, and try again")]
+    NotSaved {
+        /// What the system said.
+        why: String,
+    },
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     Draining,
@@ -134,6 +140,7 @@ impl ApiError {
             Self::SlowWatcher => "SLOW_WATCHER",
             Self::Overloaded => "OVERLOADED",
             Self::Busy { .. } => "STREAM_BUSY",
+            Self::NotSaved { .. } => "STATE_NOT_SAVED",
             Self::Draining => "DRAINING",
         }
     }
@@ -153,7 +160,9 @@ impl ApiError {
             | Self::MemoryBudget { .. }
             | Self::WatcherLimit { .. }
             | Self::SlowWatcher => Code::ResourceExhausted,
-            Self::Overloaded | Self::Busy { .. } | Self::Draining => Code::Unavailable,
+            Self::Overloaded | Self::Busy { .. } | Self::NotSaved { .. } | Self::Draining => {
+                Code::Unavailable
+            }
         }
     }
 
@@ -174,6 +183,7 @@ impl ApiError {
             | Self::SlowWatcher
             | Self::Overloaded
             | Self::Busy { .. }
+            | Self::NotSaved { .. }
             | Self::Draining => None,
         }
     }
@@ -199,6 +209,7 @@ impl ApiError {
             | Self::MemoryLimit { .. }
             | Self::SlowWatcher
             | Self::Overloaded
+            | Self::NotSaved { .. }
             | Self::Draining => HashMap::new(),
         }
     }

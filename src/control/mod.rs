@@ -7,7 +7,7 @@
 //!                          pump ◀─events──┘        (one a shard)
 //!                            └──▶ resolve
 //!  reader ──ring socket──▶ attach ─▶ plane
-//!  scraper ──HTTP──▶ http ──asks──▶ plane
+//!  scraper ──HTTP──▶ http ──asks──▶ plane ──changes──▶ state (a thread that writes)
 //! ```
 //! One thread, one tokio runtime; but for `http`, which has its own. Nothing here touches media, and nothing a caller does can
 //! hold up a shard.
@@ -35,6 +35,7 @@ mod setups;
 mod show;
 mod signals;
 mod spec;
+mod state;
 mod withdrawals;
 
 pub use budget::{StreamMemory, stream_memory};
@@ -42,3 +43,4 @@ pub use engine::StartError;
 pub use huge_pages::arena_page_len;
 pub use listen::ListenError;
 pub use serve::{RunError, run};
+pub use state::StateError;

@@ -25,6 +25,7 @@ use super::programs::{Board, Program};
 use super::registry::{Change, Page, Place, Registry};
 use super::setups::{self, Claim, Gone, Setups};
 use super::spec::StreamSpec;
+use super::state::{SavedStream, Store};
 use super::withdrawals::Withdrawals;
 use super::{huge_pages, show};
 use crate::clock;
@@ -38,6 +39,7 @@ use crate::shard::{Event, ShardStats};
 use crate::time::{Mono, UnixNanos};
 
 mod access;
+mod durable;
 mod relocation;
 
 use relocation::Relocations;
@@ -66,12 +68,20 @@ enum Found {
     Free(StreamUid, Claim),
 }
 
+/// A stream that is about to be registered.
+struct New {
+    uid: StreamUid,
+    stream: SavedStream,
+    publisher: Box<Publisher>,
+}
+
 /// Registry, engine and readers.
 pub(crate) struct Plane {
     registry: Registry,
     engine: Engine,
     attachments: Attachments,
     budget: Budget,
+    store: Option<Store>,
     setups: Setups,
     withdrawals: Withdrawals,
     relocations: Relocations,
@@ -132,8 +142,9 @@ pub(crate) struct Facts {
 }
 
 impl SharedPlane {
-    /// An empty registry before `engine`, whose streams keep within `budget`; readers come through `door`.
-    pub(crate) fn new(engine: Engine, door: Handle, budget: Budget) -> Self {
+    /// An empty registry before `engine`, whose streams keep within `budget`; readers come through `door`. What is to outlive
+    /// the daemon goes to `store`.
+    pub(crate) fn new(engine: Engine, door: Handle, budget: Budget, store: Option<Store>) -> Self {
         let start = clock::now().wall;
         let registry = Registry::new(start);
         let attachments = Attachments::new(door);
@@ -144,6 +155,7 @@ impl SharedPlane {
             engine,
             attachments,
             budget,
+            store,
             setups: own,
             withdrawals: Withdrawals::default(),
             relocations: Relocations::default(),
@@ -167,13 +179,19 @@ impl SharedPlane {
     /// # Errors
     /// `Overloaded` after [`SETUP_TIMEOUT`]; else what [`ApiError`] says.
     pub(crate) async fn setup(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
-        setups::in_time(SETUP_TIMEOUT, self.set_up(id, spec)).await
+        let (created, store) = (clock::now().wall, self.lock().store.clone());
+        setups::in_time(SETUP_TIMEOUT, self.set_up(SavedStream { id, spec, created }, store)).await
     }
 
-    async fn set_up(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
+    /// Sets a stream up, and saves it before in `store` if there is one.
+    async fn set_up(
+        &self,
+        stream: SavedStream,
+        store: Option<Store>,
+    ) -> Result<(v1::Stream, bool), ApiError> {
         let (uid, claim) = loop {
             let ended = self.setups.ended();
-            let found = self.lock().find(&id, &spec)?;
+            let found = self.lock().find(&stream.id, &stream.spec)?;
             match found {
                 Found::Same(stream) => return Ok((*stream, false)),
                 Found::Busy => ended.await,
@@ -181,8 +199,12 @@ impl SharedPlane {
             }
         };
         let made = claim.make(move || engine::make_publisher(uid)).await;
-        let (publisher, _claim) = made.map_err(|why| ApiError::MemoryLimit { why })?;
-        let stream = self.lock().setup(uid, id, spec, publisher?)?;
+        let (publisher, claim) = made.map_err(|why| ApiError::MemoryLimit { why })?;
+        let new = New { uid, stream, publisher: publisher? };
+        let stream = match store {
+            Some(store) => self.save_and_register(new, claim, store).await?,
+            None => self.lock().register(new)?,
+        };
         Ok((stream, true))
     }
 
@@ -251,27 +273,22 @@ impl Plane {
     }
 
     /// Registers and starts a stream whose id is free.
-    fn setup(
-        &mut self,
-        uid: StreamUid,
-        id: StreamId,
-        spec: StreamSpec,
-        publisher: Box<Publisher>,
-    ) -> Result<v1::Stream, ApiError> {
+    fn register(&mut self, new: New) -> Result<v1::Stream, ApiError> {
+        let New { uid, stream, publisher } = new;
         // The stop may have begun while the memory was made.
         if self.draining {
             return Err(ApiError::Draining);
         }
         let place = Place { uid, shard: balance::place(self.engine.shards(), self.registry.loads()) };
-        self.engine.add(place, &id, &spec, publisher)?;
-        info!(stream = %id, shard = place.shard, "stream set up");
-        let stream = self.registry.insert(id, place, spec, clock::now());
+        self.engine.add(place, &stream.id, &stream.spec, publisher)?;
+        info!(stream = %stream.id, shard = place.shard, "stream set up");
+        let stream = self.registry.insert(stream, place, clock::now());
         self.attachments.set_guests(self.registry.guests());
         Ok(stream)
     }
 
     /// Takes a stream away; false when it was not there.
-    pub(crate) fn teardown(&mut self, id: &StreamId) -> bool {
+    fn teardown(&mut self, id: &StreamId) -> bool {
         let Some(place) = self.registry.remove(id) else { return false };
         self.engine.remove(place);
         self.attachments.set_guests(self.registry.guests());

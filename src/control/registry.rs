@@ -20,6 +20,7 @@ use super::feed::{Feed, Watch};
 use super::rates::Rates;
 use super::show;
 use super::spec::StreamSpec;
+use super::state::SavedStream;
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
 use crate::ingest::Status;
@@ -106,16 +107,16 @@ impl Registry {
     }
 
     /// Registers a stream whose id is free.
-    pub(crate) fn insert(&mut self, id: StreamId, place: Place, spec: StreamSpec, now: Now) -> v1::Stream {
+    pub(crate) fn insert(&mut self, stream: SavedStream, place: Place, now: Now) -> v1::Stream {
+        let SavedStream { id, spec, created } = stream;
         let revision = self.next_revision();
-        let since = Some(show::timestamp(now.wall));
         let shown = Arc::new(v1::Stream {
             stream_id: id.to_string(),
             spec: Some(spec.shown()),
             credentials_set: spec.credentials.is_some(),
             state: v1::State::Pending.into(),
-            state_since: since,
-            create_time: since,
+            state_since: Some(show::timestamp(now.wall)),
+            create_time: Some(show::timestamp(created)),
             shard: u32::try_from(place.shard).unwrap_or(u32::MAX),
             etag: format!("{revision:x}"),
             revision,
@@ -129,6 +130,13 @@ impl Registry {
         let (rates, stats, readers) = (Rates::default(), StreamStats::default(), Vec::new());
         self.streams.insert(id, Entry { uid, spec, shard, rates, stats, readers, shown });
         answer
+    }
+
+    /// A stream as it is to be kept; `None` when it is not there.
+    pub(crate) fn saved(&self, id: &StreamId) -> Option<SavedStream> {
+        let entry = self.streams.get(id)?;
+        let created = entry.shown.create_time.as_ref().map_or_else(Default::default, show::unix_nanos);
+        Some(SavedStream { id: id.clone(), spec: entry.spec.clone(), created })
     }
 
     /// Takes a stream out; `None` when it is not there.
@@ -382,10 +390,14 @@ mod tests {
         StreamId::new(text).unwrap()
     }
 
+    fn stream(name: &str, spec: StreamSpec) -> SavedStream {
+        SavedStream { id: id(name), spec, created: START }
+    }
+
     fn registry_of(names: &[&str]) -> Registry {
         let mut registry = Registry::new(START);
         for (uid, name) in (1..).zip(names) {
-            registry.insert(id(name), Place { uid: StreamUid(uid), shard: 0 }, spec(URL), now());
+            registry.insert(stream(name, spec(URL)), Place { uid: StreamUid(uid), shard: 0 }, now());
         }
         registry
     }
@@ -419,7 +431,7 @@ mod tests {
         let mut registry = registry_of(&["cam-1"]);
         let place = registry.remove(&id("cam-1")).unwrap();
         assert_eq!(registry.remove(&id("cam-1")), None);
-        registry.insert(id("cam-1"), Place { uid: StreamUid(9), shard: 1 }, spec(URL), now());
+        registry.insert(stream("cam-1", spec(URL)), Place { uid: StreamUid(9), shard: 1 }, now());
         let revision = registry.revision();
         assert_eq!(registry.status(place.uid, &status(State::Backoff, "late"), now()), None);
         assert_eq!(registry.revision(), revision);
@@ -526,7 +538,7 @@ mod tests {
     fn no_answer_holds_the_password() {
         let mut registry = Registry::new(START);
         let spec = spec(&format!("rtsp://admin:{CANARY}@10.0.0.1/live"));
-        let created = registry.insert(id("a"), Place { uid: StreamUid(1), shard: 0 }, spec, now());
+        let created = registry.insert(stream("a", spec), Place { uid: StreamUid(1), shard: 0 }, now());
         assert!(created.credentials_set);
         let shown = registry.watch(0).backlog.into_iter().map(|event| event.shown().encode_to_vec());
         for bytes in shown.chain([created.encode_to_vec()]) {

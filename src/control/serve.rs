@@ -25,6 +25,7 @@ use super::plane::{SETUP_TIMEOUT, SharedPlane};
 use super::programs::{Programs, Sockets};
 use super::resolve::Resolver;
 use super::signals::StopSignal;
+use super::state::{self, StateError};
 use crate::config::{Config, Listen};
 use crate::limits::{
     CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX, SEGMENTS_MADE_MAX,
@@ -59,6 +60,9 @@ pub enum RunError {
     /// No address.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// No state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// No thread for metrics.
     #[error("cannot start the HTTP thread")]
     Http(#[source] io::Error),
@@ -96,12 +100,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
         .map_err(RunError::RingSocket)?;
     let sockets = config.listen.iter().map(Socket::bind).collect::<Result<Vec<_>, _>>()?;
     let http = config.http.map(listen::bind_http).transpose()?;
+    let (saved, store) = state::open(config.state_dir.as_deref())?;
     let (engine, bells) = Engine::start(&config)?;
     let (requests, mut readers) = mpsc::unbounded_channel();
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
-    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine());
+    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine(), store);
     huge_pages::log();
     let resolver = Resolver::new(plane.clone(), config.policy.resolve_timeout);
     let mut pumps = JoinSet::new();
@@ -114,6 +119,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
             usher.lock().serve_reader(request);
         }
     });
+    // Callers wait in the queue of the socket meanwhile: who lists the streams sees all of them.
+    tokio::select! {
+        () = plane.restore(saved) => {}
+        // The streams that are there already are said goodbye to below.
+        () = stop.received() => stop.again(),
+    }
     let listen = sockets.iter().zip(&config.listen).map(|(socket, asked)| socket.address(asked).to_string());
     let listen = listen.collect::<Vec<_>>().join(" ");
     let api = Api::new(plane.clone(), config.ring_socket.clone());

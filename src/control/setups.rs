@@ -64,6 +64,11 @@ impl Setups {
         rooms.claimed.len() + rooms.leaving
     }
 
+    /// Whether `id` is being set up.
+    pub(crate) fn is_claimed(&self, id: &StreamId) -> bool {
+        self.0.rooms().claimed.contains(id)
+    }
+
     /// The right to set `id` up; `None` while another has it.
     pub(crate) fn claim(&self, id: &StreamId) -> Option<Claim> {
         let is_free = self.0.rooms().claimed.insert(id.clone());

@@ -19,6 +19,11 @@ pub(crate) fn timestamp(time: UnixNanos) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.0.div_euclid(SECOND), nanos }
 }
 
+/// The time of a timestamp.
+pub(crate) const fn unix_nanos(time: &prost_types::Timestamp) -> UnixNanos {
+    UnixNanos(time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos as i64))
+}
+
 /// The wall-clock time at which the monotonic clock will say, or said, `mono`.
 pub(crate) fn wall_at(mono: Mono, now: Now) -> UnixNanos {
     let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);

@@ -10,6 +10,8 @@ pub(crate) struct StopSignal {
     terminate: Signal,
     /// `None` when whoever started the daemon has it ignored, as `nohup` does.
     hangup: Option<Signal>,
+    /// What was received is to be told once more.
+    again: bool,
 }
 
 impl StopSignal {
@@ -21,12 +23,21 @@ impl StopSignal {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: if is_ignored { None } else { Some(signal(hangup)?) },
+            again: false,
         })
+    }
+
+    /// Tells the last one again: it came too early to be followed.
+    pub(crate) const fn again(&mut self) {
+        self.again = true;
     }
 
     /// The next one.
     pub(crate) async fn received(&mut self) {
-        let Self { interrupt, terminate, hangup } = self;
+        if std::mem::take(&mut self.again) {
+            return;
+        }
+        let Self { interrupt, terminate, hangup, again: _ } = self;
         let hung_up = async {
             match hangup {
                 Some(hangup) => hangup.recv().await,

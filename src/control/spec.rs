@@ -62,6 +62,16 @@ impl StreamSpec {
         }
     }
 
+    /// The request that gives this stream: with its secrets, to be kept where nobody else can read.
+    pub(crate) fn request(&self, id: &StreamId) -> v1::SetupStreamRequest {
+        let credentials = self.credentials.as_ref().map(|known| v1::Credentials {
+            username: known.username.clone(),
+            password: known.password.expose_secret().to_owned(),
+        });
+        let spec = v1::StreamSpec { url: self.url.request_uri(), credentials, ..self.shown() };
+        v1::SetupStreamRequest { id: id.to_string(), url: String::new(), spec: Some(spec) }
+    }
+
     /// Names of the fields in which `self` and `other` differ.
     pub(crate) fn difference(&self, other: &Self) -> Vec<&'static str> {
         [

@@ -11,6 +11,7 @@ use super::super::attach::Segment;
 use super::super::engine;
 use super::super::error::ApiError;
 use super::super::setups::Gone;
+use super::super::state::Saving;
 use super::{Plane, SharedPlane};
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
@@ -25,15 +26,16 @@ impl SharedPlane {
     /// as soon as the stream goes on in other memory; until then the stream says since when that is under way.
     ///
     /// # Errors
-    /// `Draining`, `NotFound`, `EtagMismatch`. Nothing changed then.
-    pub(crate) fn set_access(
+    /// `Draining`, `NotFound`, `EtagMismatch`: nothing changed then. `NotSaved`: it did, but a restart may undo it.
+    pub(crate) async fn set_access(
         &self,
         id: &StreamId,
         access: Access,
         etag: &str,
     ) -> Result<v1::Stream, ApiError> {
-        let (stream, begun) = self.lock().set_access(id, access, etag)?;
+        let (stream, begun, saving) = self.lock().set_access(id, access, etag)?;
         begun.into_iter().for_each(|uid| self.spawn_move(uid));
+        saving.done().await?;
         Ok(stream)
     }
 
@@ -83,13 +85,14 @@ enum Room {
 }
 
 impl Plane {
-    /// The stream as it is then, and its incarnation if a move is to be begun.
+    /// The stream as it is then, and its incarnation if a move is to be begun. Saved also when nothing changed: the change
+    /// before may not have been.
     fn set_access(
         &mut self,
         id: &StreamId,
         access: Access,
         etag: &str,
-    ) -> Result<(v1::Stream, Option<StreamUid>), ApiError> {
+    ) -> Result<(v1::Stream, Option<StreamUid>, Saving), ApiError> {
         if self.draining {
             return Err(ApiError::Draining);
         }
@@ -98,7 +101,7 @@ impl Plane {
         let since = begins.then(|| clock::now().wall);
         let stream = self.registry.set_access(id, access, since)?;
         self.attachments.set_guests(self.registry.guests());
-        Ok((stream, begins.then_some(uid)))
+        Ok((stream, begins.then_some(uid), self.save(id)))
     }
 
     /// Looks for room for other memory.
