@@ -5,11 +5,13 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 use support::{Lab, Process, SOON, now};
 
 /// From the start of the daemon until all streams are streaming.
@@ -31,6 +33,9 @@ fn fifty_streams_are_back_and_streaming_five_seconds_after_a_kill() {
         assert!(output.status.success(), "{id}: {}", String::from_utf8_lossy(&output.stderr));
     }
     ids.iter().for_each(|id| drop(watch.wait_for_state(id, "streaming")));
+    let words = ["--reattach", "--json"].into_iter().chain(ids.iter().map(String::as_str));
+    let reader = Follower(lab.tap(&words.collect::<Vec<_>>()));
+    ids.iter().for_each(|id| drop(reader.wait(id, |line| line["seq"].is_u64())));
     let before = lab.ctl_json(&["get", "cam7"]);
 
     daemon.signal(Signal::KILL);
@@ -42,6 +47,7 @@ fn fifty_streams_are_back_and_streaming_five_seconds_after_a_kill() {
     let took = now() - start;
     assert!(took <= BACK, "{took:?}");
     println!("50 streams were streaming {took:?} after the start of the daemon");
+    reader.attached_again(&ids);
 
     let after = lab.ctl_json(&["get", "cam7"]);
     for field in ["url", "labels", "access", "credentials_set", "create_time"] {
@@ -63,6 +69,32 @@ fn fifty_streams_are_back_and_streaming_five_seconds_after_a_kill() {
     assert!(daemon.terminate().success());
     let told = daemon.log();
     assert!(told.contains("streams are set up again") && !told.contains(CANARY), "{told}");
+}
+
+#[test]
+fn readers_attach_again_by_themselves_after_a_stop_and_after_a_new_set_up() {
+    let lab = Lab::new("reattach");
+    let state = lab.path("state");
+    let arguments = ["--state-dir", state.as_str()];
+    let mut daemon = lab.daemon(&arguments);
+    let cameras = lab.cameras(&["--cameras", "2"]);
+    let ids = ["cam0".to_owned(), "cam1".to_owned()];
+    ids.iter().for_each(|id| lab.setup(id, &cameras.url(id)));
+    let reader = Follower(lab.tap(&["--reattach", "--json", "--from", "oldest", "cam0", "cam1"]));
+    ids.iter().for_each(|id| drop(reader.wait(id, |line| line["seq"] == 5)));
+    assert!(daemon.terminate().success());
+    let _daemon = lab.daemon(&arguments);
+    let first = reader.attached_again(&ids);
+
+    // The other stream, and the daemon, are the same.
+    assert!(lab.ctl(&["teardown", "cam0"]).status.success());
+    lab.setup("cam0", &cameras.url("cam0"));
+    let again = reader.wait("cam0", |line| line["type"] == "attached");
+    assert_eq!((&again["is_new"], &again["daemon_epoch"]), (&true.into(), &first["daemon_epoch"]));
+    let unit = reader.wait("cam0", |line| line["seq"].is_u64());
+    assert_eq!((&unit["seq"], &unit["key"], &unit["gap"]), (&1.into(), &true.into(), &0.into()));
+    let Follower(mut reader) = reader;
+    assert!(reader.terminate().success(), "{}", reader.log());
 }
 
 #[test]
@@ -215,4 +247,50 @@ fn ids(lab: &Lab) -> Vec<String> {
     let list = lab.ctl_json(&["list"]);
     let streams = list["streams"].as_array().unwrap().iter();
     streams.map(|stream| stream["stream_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A `vms-tap --reattach --json`.
+struct Follower(Process);
+
+impl Follower {
+    /// The first line about `id` from now on that is `wanted`.
+    fn wait(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = now() + SOON;
+        loop {
+            let left = end.saturating_duration_since(now());
+            let line = self.0.wait_for_line(&format!("what is wanted of {id}"), left, |_| true);
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["id"] == id && wanted(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits until each of `ids` was attached again, as another stream than before, and gave a unit: its first. The last of the
+    /// lines that told of an attachment.
+    fn attached_again(&self, ids: &[String]) -> Value {
+        let mut attached: BTreeMap<String, Value> = BTreeMap::new();
+        let mut reading = BTreeSet::new();
+        let end = now() + SOON;
+        while reading.len() < ids.len() {
+            let left = end.saturating_duration_since(now());
+            let line = self.0.wait_for_line("a line of each stream", left, |_| true);
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let id = line["id"].as_str().unwrap().to_owned();
+            if line["type"] == "attached" {
+                assert_eq!(line["is_new"], true, "{line}");
+                assert!(attached.insert(id, line).is_none());
+            } else if attached.contains_key(&id) && reading.insert(id) {
+                assert_eq!(
+                    (&line["seq"], &line["key"], &line["gap"]),
+                    (&1.into(), &true.into(), &0.into()),
+                    "{line}"
+                );
+            }
+        }
+        let epochs: BTreeSet<_> = attached.values().map(|line| line["epoch"].to_string()).collect();
+        let daemons: BTreeSet<_> = attached.values().map(|line| line["daemon_epoch"].to_string()).collect();
+        assert_eq!((epochs.len(), daemons.len()), (ids.len(), 1));
+        attached.pop_last().unwrap().1
+    }
 }

@@ -22,6 +22,19 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// These and those of a later attachment: the sums; the numbers are those of the later one.
+    #[must_use]
+    pub const fn and(self, later: Self) -> Self {
+        Self {
+            accepted: self.accepted + later.accepted,
+            rejected: self.rejected + later.rejected,
+            skipped: self.skipped + later.skipped,
+            lost: self.lost + later.lost,
+            filtered: self.filtered + later.filtered,
+            ..later
+        }
+    }
+
     /// Whether the counts account for every unit from `first_seq` to `last_seq`.
     pub fn balance(&self) -> bool {
         let all = match self.last_seq.checked_sub(self.first_seq) {

@@ -9,16 +9,18 @@
 mod buffer;
 mod counting;
 mod notify;
+mod retry;
 mod slots;
 mod stream;
 mod streams;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use counting::Counts;
+pub use retry::Retry;
 pub use stream::{Configuration, StreamStatus};
 
 pub use crate::client::RequestError;
@@ -157,6 +159,9 @@ pub enum Event<'a> {
 /// One session with a producer.
 #[derive(Debug)]
 pub struct Reader {
+    /// How it was opened, to open the next session in the same way.
+    path: PathBuf,
+    options: Options,
     client: Client,
     welcome: Welcome,
     bell: Word<AtomicU32, ReadOnly>,
@@ -196,6 +201,8 @@ impl Reader {
         let (cursor, heads) = open_cursor(&cursor)?;
         let word = |offset| session.word32(offset).ok_or(HeaderError::Table);
         Ok(Self {
+            path: path.as_ref().to_owned(),
+            options: options.clone(),
             client,
             welcome,
             bell: word(128)?,
@@ -209,6 +216,20 @@ impl Reader {
             seen_gen: None,
             alive: true,
         })
+    }
+
+    /// Opens another session at the same socket, after the producer's process has gone: another may be there now, of another
+    /// [`daemon_epoch`](Self::daemon_epoch). Nothing is attached then; keys that were given out name nothing any more.
+    ///
+    /// How often that is tried is the caller's to say: [`Retry`] counts.
+    ///
+    /// # Errors
+    /// [`AttachError`]; this reader is as it was.
+    pub fn reconnect(&mut self) -> Result<(), AttachError> {
+        let mut next = Self::connect(&self.path, &self.options)?;
+        next.next_key = self.next_key;
+        *self = next;
+        Ok(())
     }
 
     /// Random number of the producer's run.

@@ -14,6 +14,7 @@
 mod elementary;
 mod latency;
 mod options;
+mod reattach;
 mod record;
 mod stamps;
 mod stream;

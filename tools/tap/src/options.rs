@@ -49,6 +49,10 @@ pub(crate) struct Options {
     /// Be woken at most once in this long, 100 at most: saves the daemon wake-ups, costs latency.
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
     pub(crate) bell_interval: u64,
+    /// Go on when a stream ends or the daemon goes away: attach again as soon as it is back, behind the last record if the
+    /// stream is the same, else at its oldest. With --json a line of type "attached" tells the stream's new epoch.
+    #[arg(long)]
+    pub(crate) reattach: bool,
     /// Verify the stamp that vms-camsim puts into each unit: counted without gap, checksum, latency.
     #[arg(long)]
     pub(crate) stamp: bool,

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use ring_abi::consumer::{Configuration, Counts, StreamKey};
+use ring_abi::consumer::{Configuration, Counts, Retry, StreamKey};
+use ring_abi::join::From;
 use ring_abi::layout::{Codec, Descriptor, Flags, RECORD_ACCESS_UNIT};
 
 use crate::elementary::Elementary;
@@ -30,6 +31,14 @@ pub(crate) struct Stream {
     published: Option<Published>,
     /// What the reader counted, once it is no longer asked.
     pub(crate) counts: Counts,
+    /// What it counted in earlier attachments.
+    before: Counts,
+    /// Of the newest attachment, and the number of the last unit.
+    last: Option<(u64, u64)>,
+    epoch: u64,
+    /// When it is to be attached again, and how often that has failed.
+    pub(crate) due_ns: u64,
+    pub(crate) retry: Retry,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +49,11 @@ struct Published {
 }
 
 impl Stream {
-    pub(crate) fn new(id: String, key: StreamKey, elementary: Option<Elementary>, stamped: bool) -> Self {
+    /// A stream that is not attached yet.
+    pub(crate) fn new(id: String, elementary: Option<Elementary>, stamped: bool) -> Self {
         Self {
             id,
-            key: Some(key),
+            key: None,
             elementary,
             stamps: stamped.then(Stamps::new),
             units: 0,
@@ -53,7 +63,36 @@ impl Stream {
             newest: None,
             published: None,
             counts: Counts::default(),
+            before: Counts::default(),
+            last: None,
+            epoch: 0,
+            due_ns: 0,
+            retry: Retry::default(),
         }
+    }
+
+    /// Where to attach: behind the last unit that was read, or where the options say.
+    pub(crate) fn entry(&self, first: From) -> From {
+        self.last.map_or(first, |(epoch, seq)| From::After { epoch, seq })
+    }
+
+    /// It is attached, and of this epoch; whether that is another than before.
+    pub(crate) fn attached(&mut self, key: StreamKey, epoch: u64) -> bool {
+        self.key = Some(key);
+        self.retry.succeeded();
+        let is_other = std::mem::replace(&mut self.epoch, epoch) != epoch;
+        if is_other {
+            // The numbers of another stream have nothing to do with those before.
+            self.newest = None;
+        }
+        is_other
+    }
+
+    /// It is not attached any more, and these are the counts of that time.
+    pub(crate) fn detached(&mut self, counts: Counts) {
+        self.key = None;
+        self.before = self.before.and(counts);
+        self.counts = Counts::default();
     }
 
     /// Counts and verifies a unit.
@@ -85,6 +124,7 @@ impl Stream {
     /// Notes a unit's number; how many are missing between the unit before and this one.
     pub(crate) fn gap(&mut self, descriptor: &Descriptor) -> u64 {
         let (seq, filtered) = (descriptor.seq, descriptor.filtered);
+        self.last = Some((self.epoch, seq));
         let before = self.newest.replace((seq, filtered));
         before.map_or(0, |(before, filtered_before)| {
             seq.saturating_sub(before)
@@ -118,6 +158,7 @@ impl Stream {
         });
         // Rates are over the intervals between units, so the first one opens an interval and fills none.
         let rate = |amount: u64| if seconds > 0.0 { round(number(amount) / seconds) } else { 0.0 };
+        let counts = self.before.and(self.counts);
         StreamSummary {
             id: self.id.clone(),
             units: self.units,
@@ -125,10 +166,10 @@ impl Stream {
             keyframes: self.keyframes,
             fps: rate(self.units.saturating_sub(1)),
             bitrate: rate((self.bytes - first_len) * 8),
-            lost: self.counts.lost,
-            rejected: self.counts.rejected,
-            skipped: self.counts.skipped,
-            filtered: self.counts.filtered,
+            lost: counts.lost,
+            rejected: counts.rejected,
+            skipped: counts.skipped,
+            filtered: counts.filtered,
             damaged: self.damaged,
             stamps: self.stamps.as_ref().map(Stamps::found),
             latency: self.latency().and_then(Latency::percentiles),

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use ring_abi::consumer::{self, Configuration, Ended, Event, Reader};
+use ring_abi::consumer::{self, Configuration, Ended, Event, Reader, Retry};
 use ring_abi::join::Join;
 use ring_abi::layout::Class;
+use rustix::event::{Timespec, poll};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -34,14 +36,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
 }
 
 #[derive(Debug)]
-struct Tap {
-    reader: Reader,
-    streams: Vec<Stream>,
+pub(crate) struct Tap {
+    pub(crate) reader: Reader,
+    pub(crate) streams: Vec<Stream>,
     unit: CopiedUnit,
     records: u64,
     /// The rings were empty at the last look.
     idle: bool,
-    out: BufWriter<io::Stdout>,
+    pub(crate) out: BufWriter<io::Stdout>,
+    /// How streams are attached at first.
+    pub(crate) join: Join,
+    /// The producer has gone: when it is looked for again, and how often that was in vain.
+    pub(crate) lost: Option<(u64, Retry)>,
 }
 
 /// Why reading ended.
@@ -65,7 +71,7 @@ impl Tap {
         let bell_interval = Duration::from_millis(options.bell_interval);
         let session =
             consumer::Options { name: "vms-tap".to_owned(), slots, bell_interval, ..Default::default() };
-        let mut reader = Reader::connect(&socket, &session)
+        let reader = Reader::connect(&socket, &session)
             .with_context(|| format!("cannot open a session at {}", socket.display()))?;
         let mut join = Join::new(Class::Archive, options.from.0);
         join.filters.everything = options.everything;
@@ -76,25 +82,39 @@ impl Tap {
                 Elementary::create(path).with_context(|| format!("cannot create {}", path.display()))
             };
             let elementary = file.as_deref().map(create).transpose()?;
-            let (key, _) = reader.attach(id, &join).with_context(|| format!("cannot attach {id}"))?;
-            streams.push(Stream::new(id.clone(), key, elementary, options.stamp));
+            streams.push(Stream::new(id.clone(), elementary, options.stamp));
         }
-        Ok(Self {
+        let mut tap = Self {
             reader,
             streams,
             unit: CopiedUnit::default(),
             records: 0,
             idle: false,
             out: BufWriter::new(io::stdout()),
-        })
+            join,
+            lost: None,
+        };
+        for stream in &mut tap.streams {
+            let id = &stream.id;
+            let (key, answer) =
+                tap.reader.attach(id, &join).with_context(|| format!("cannot attach {id}"))?;
+            stream.attached(key, answer.epoch);
+        }
+        Ok(tap)
     }
 
     fn read(&mut self, options: &Options, stop: &AtomicBool) -> End {
         let start_ns = mono_ns();
         let mut last_record_ns = start_ns;
         let mut table = options.every.map(|every| Table::new(every, start_ns));
-        while !stop.load(Ordering::Relaxed) && self.streams.iter().any(|stream| stream.key.is_some()) {
+        let is_over = |tap: &Self| !options.reattach && tap.streams.iter().all(|stream| stream.key.is_none());
+        while !stop.load(Ordering::Relaxed) && !is_over(self) {
             let now_ns = mono_ns();
+            if options.reattach
+                && let Err(error) = self.reattach(now_ns, options.json)
+            {
+                return error.into();
+            }
             let over = |limit: Option<Duration>, since_ns: u64| {
                 limit.is_some_and(|limit| u128::from(now_ns - since_ns) >= limit.as_nanos())
             };
@@ -120,6 +140,9 @@ impl Tap {
 
     /// Takes the next event; waits at most [`NAP`] for it, once all that was read is written out.
     fn step(&mut self, options: &Options) -> Result<(), End> {
+        if self.lost.is_some() {
+            return Ok(nap()?);
+        }
         let wait = if self.idle { NAP } else { Duration::ZERO };
         match self.reader.next(Some(wait)) {
             Event::Unit(unit) => self.unit.copy(&unit, mono_ns()),
@@ -129,6 +152,10 @@ impl Tap {
             }
             Event::Timeout => {
                 self.idle = true;
+                return Ok(self.out.flush()?);
+            }
+            Event::ProducerGone if options.reattach => {
+                self.lose_producer(mono_ns());
                 return Ok(self.out.flush()?);
             }
             Event::ProducerGone => return Err(End::ProducerGone),
@@ -173,8 +200,7 @@ impl Tap {
         let ring = Some(ended.stream);
         let Some(stream) = self.streams.iter_mut().find(|stream| stream.key == ring) else { return };
         eprintln!("{}: the ring ended: {:?}, {:?}", stream.id, ended.state, ended.reason);
-        stream.key = None;
-        stream.counts = ended.counts;
+        stream.detached(ended.counts);
         // What the producer answers changes nothing for us.
         let _ = self.reader.detach(ended.stream);
     }
@@ -205,6 +231,15 @@ impl Tap {
             End::Done => Ok(summary.passes()),
             End::ProducerGone | End::Output(_) => Err(outcome.into()),
         }
+    }
+}
+
+/// Waits for a moment; a signal ends it.
+fn nap() -> io::Result<()> {
+    let nap = Timespec { tv_sec: 0, tv_nsec: i64::from(NAP.subsec_nanos()) };
+    match poll(&mut [], Some(&nap)) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
