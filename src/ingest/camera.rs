@@ -156,7 +156,7 @@ impl Camera {
     /// Begins the first attempt, or the next one at once: the operator's "restart".
     pub fn start(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
         if let Phase::Connected(connection) = &mut self.phase {
-            connection.end_media(sink);
+            connection.end_media(now, &mut self.stats, sink);
         }
         self.disconnect();
         self.backoff.reset();
@@ -188,7 +188,7 @@ impl Camera {
         );
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Connected(mut connection) => {
-                connection.end_media(sink);
+                connection.end_media(now, &mut self.stats, sink);
                 self.leave(now, connection, Then::Stop);
             }
             Phase::Leaving { connection, .. } => self.phase = Phase::Leaving { connection, then: Then::Stop },
@@ -248,7 +248,7 @@ impl Camera {
     /// The connection ended from outside.
     pub fn on_closed(&mut self, now: Now, how: PeerClose, sink: &mut impl AccessUnitSink) {
         if let Phase::Connected(connection) | Phase::Leaving { connection, .. } = &mut self.phase {
-            connection.peer_closed(how, sink);
+            connection.peer_closed(now, how, &mut self.stats, sink);
             self.settle(now);
         }
     }
@@ -285,7 +285,7 @@ impl Camera {
             }
             Phase::Waiting { .. } => self.begin_attempt(now),
             Phase::Connected(connection) | Phase::Leaving { connection, .. } => {
-                connection.handle_timeout(now, sink);
+                connection.handle_timeout(now, &mut self.stats, sink);
                 self.settle(now);
             }
         }

@@ -136,9 +136,16 @@ impl Connection {
     }
 
     /// The connection ended from outside.
-    pub(super) fn peer_closed(&mut self, how: PeerClose, sink: &mut impl AccessUnitSink) {
+    pub(super) fn peer_closed(
+        &mut self,
+        now: Now,
+        how: PeerClose,
+        stats: &mut CameraStats,
+        sink: &mut impl AccessUnitSink,
+    ) {
         let failure = if self.speaks == Speaks::Something { Failure::NotRtsp } else { Failure::Closed(how) };
         self.fail(failure, sink);
+        self.account(now, stats);
     }
 
     /// Ends the session politely, also after a failure; [`Progress::Left`] follows, or another failure. The media
@@ -163,7 +170,12 @@ impl Connection {
         [self.session.poll_timeout(), watch, self.report_at].into_iter().flatten().min()
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Now,
+        stats: &mut CameraStats,
+        sink: &mut impl AccessUnitSink,
+    ) {
         self.session.handle_timeout(now.mono);
         self.on_session_events(now, sink);
         if let Some(finding) = self.watch.as_mut().and_then(|watch| watch.handle_timeout(now.mono)) {
@@ -175,6 +187,7 @@ impl Connection {
                 receiver.report(now);
             }
         }
+        self.account(now, stats);
     }
 
     /// What was agreed with the camera.
@@ -198,10 +211,9 @@ impl Connection {
     }
 
     /// Drops or completes the open unit.
-    pub(super) fn end_media(&mut self, sink: &mut impl AccessUnitSink) {
-        if let MediaState::Described(receiver) = &mut self.media {
-            receiver.end(sink);
-        }
+    pub(super) fn end_media(&mut self, now: Now, stats: &mut CameraStats, sink: &mut impl AccessUnitSink) {
+        self.flush(sink);
+        self.account(now, stats);
     }
 
     pub(super) fn is_unit_open(&self) -> bool {
@@ -303,6 +315,18 @@ impl Connection {
         self.report_at = Some(now.mono + self.policy.report_interval);
     }
 
+    fn flush(&mut self, sink: &mut impl AccessUnitSink) {
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.end(sink);
+        }
+    }
+
+    fn account(&mut self, now: Now, stats: &mut CameraStats) {
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.account(now.mono, stats);
+        }
+    }
+
     fn note_units(&mut self, now: Now, stats: &mut CameraStats) {
         let MediaState::Described(receiver) = &mut self.media else { return };
         receiver.account(now.mono, stats);
@@ -341,7 +365,7 @@ impl Connection {
     /// Nothing more comes out of this connection.
     fn end(&mut self, last: Progress, sink: &mut impl AccessUnitSink) {
         if !self.is_over {
-            self.end_media(sink);
+            self.flush(sink);
             self.finish(last);
         }
     }

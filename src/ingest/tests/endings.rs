@@ -37,3 +37,21 @@ fn a_connection_that_did_not_come_up_is_closed_once_or_not_at_all() {
     world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
     assert_eq!(world.take(), [], "nothing is there to be closed");
 }
+
+#[test]
+fn a_unit_that_the_end_of_the_connection_completes_is_counted() {
+    let endings: [fn(&mut World); 4] = [
+        |world| world.camera.on_closed(world.now, PeerClose::Closed, &mut world.sink),
+        |world| world.camera.stop(world.now, &mut world.sink),
+        |world| world.camera.start(world.now, &mut world.sink),
+        |world| world.pass(Duration::from_secs(10)),
+    ];
+    for ending in endings {
+        let mut world = World::playing();
+        world.packet(1, 3600, false, &[0x41, 0x88, 1, 2, 3]);
+        ending(&mut world);
+        assert!(world.sink.units[1].flags.contains(UnitFlags::DAMAGED));
+        let stats = *world.camera.stats();
+        assert_eq!((world.sink.units.len(), stats.units, stats.damaged_units), (2, 2, 1));
+    }
+}
