@@ -149,8 +149,10 @@ impl Connection {
     }
 
     /// Ends the session politely, also after a failure; [`Progress::Left`] follows, or another failure. The media
-    /// have been ended.
+    /// have been ended: what the camera sends until it has heard is passed over, and what was found before is forgotten.
     pub(super) fn leave(&mut self, now: Now) {
+        self.media = MediaState::Undescribed(self.take_clock());
+        self.progress.clear();
         self.watch = None;
         self.report_at = None;
         self.is_over = false;
@@ -221,8 +223,12 @@ impl Connection {
     }
 
     /// The media clock, for the next connection.
-    pub(super) fn into_clock(self) -> MediaClock {
-        match self.media {
+    pub(super) fn into_clock(mut self) -> MediaClock {
+        self.take_clock()
+    }
+
+    fn take_clock(&mut self) -> MediaClock {
+        match std::mem::replace(&mut self.media, MediaState::Undescribed(MediaClock::new())) {
             MediaState::Undescribed(clock) => clock,
             MediaState::Described(receiver) => receiver.into_clock(),
         }

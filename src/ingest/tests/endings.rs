@@ -1,4 +1,4 @@
-//! Connections that end in the middle of what was received.
+//! What a connection leaves behind when it ends: counted units, no half ones, and a camera that knows.
 
 use super::*;
 
@@ -53,5 +53,45 @@ fn a_unit_that_the_end_of_the_connection_completes_is_counted() {
         assert!(world.sink.units[1].flags.contains(UnitFlags::DAMAGED));
         let stats = *world.camera.stats();
         assert_eq!((world.sink.units.len(), stats.units, stats.damaged_units), (2, 2, 1));
+    }
+}
+
+#[test]
+fn what_comes_after_our_last_word_is_passed_over() {
+    let farewells: [fn(&mut World); 2] = [
+        |world| world.camera.stop(world.now, &mut world.sink),
+        // No video: the session is given up.
+        |world| world.pass(Duration::from_secs(10)),
+    ];
+    for farewell in farewells {
+        let mut world = World::playing();
+        world.packet(1, 3600, false, &[0x41, 0x88, 1, 2, 3]);
+        farewell(&mut world);
+        assert!(world.sent().contains("TEARDOWN "));
+        let units = world.sink.units.len();
+        world.packet(2, 3600, true, &[0x41, 0x48, 1, 2, 3]);
+        world.packet(3, 7200, false, &[0x41, 0x88, 1, 2, 3]);
+        assert!(world.sink.units.len() == units && !world.sink.is_open(), "a rest of a unit is no unit");
+        world.start();
+        world.play();
+        world.unit(0, 0, true);
+        assert_eq!(world.sink.units.len(), units + 1);
+    }
+}
+
+#[test]
+fn a_camera_that_breaks_the_protocol_is_told_that_we_leave() {
+    let question = "OPTIONS rtsp://10.1.1.1/live RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+    for breach in ["RTSP/1.0 200 OK\r\nContent-Length: 99999999\r\n\r\n", &question.repeat(400)] {
+        let mut world = World::asked_to_play();
+        // With the first picture, in one receive: two things are found, and the first is the end.
+        let mut bytes = b"RTSP/1.0 200 OK\r\n\r\n$\0\0\x11\x80\xe0".to_vec();
+        bytes.extend([0, 1, 0, 0, 0, 1, 9, 9, 9, 9, 0x65, 0x88, 1, 2, 3]);
+        bytes.extend(breach.as_bytes());
+        world.receive(&bytes);
+        assert_eq!((world.sink.units.len(), world.camera.status().state), (1, State::Backoff));
+        assert!(world.sent().contains("TEARDOWN "), "{}", world.log);
+        world.reply(200, "");
+        assert_eq!(world.take(), [Did::Close]);
     }
 }

@@ -211,12 +211,14 @@ impl Session {
         self.enqueue(reply.header("User-Agent", &self.config.user_agent).finish());
     }
 
-    /// Ends the session in good order: says TEARDOWN if the camera holds anything for us. `Closed` follows.
+    /// Ends the session in good order: says TEARDOWN if the camera holds anything for us. `Closed` follows. What else was about
+    /// to be said is not, or there might be no room for it.
     pub fn teardown(&mut self, now: Mono) {
         if matches!(self.phase, Phase::TearingDown | Phase::Closed) {
             return;
         }
         self.abandon();
+        self.outbox.clear();
         self.keepalive.next = None;
         if self.is_set_up {
             self.phase = Phase::TearingDown;
