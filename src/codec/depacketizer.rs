@@ -147,9 +147,13 @@ impl Depacketizer {
         }
     }
 
-    /// Nothing more comes: publishes what is open if it has a picture.
+    /// Nothing more comes: publishes what is open if it has a picture. A packet that has begun and not ended is one whose rest
+    /// is missing.
     pub fn flush(&mut self, sink: &mut impl AccessUnitSink) {
-        if self.fragmenting {
+        if self.step != Step::Drop {
+            self.units.damage();
+        }
+        if self.fragmenting || self.step != Step::Drop {
             self.units.cut_nal();
         }
         self.between_packets();

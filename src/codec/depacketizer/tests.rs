@@ -98,6 +98,20 @@ fn a_unit_cut_off_before_its_marker_is_damaged() {
 }
 
 #[test]
+fn a_unit_cut_off_within_a_packet_is_damaged_though_no_markers_are_known() {
+    // In the NAL unit, in its header, and before it.
+    for taken in [3, 1, 0] {
+        let mut camera = Camera::h264();
+        camera.send(0, false, IDR);
+        let packet = PacketInfo { payload_len: SLICE.len(), ..camera.packet(0, false) };
+        camera.depacketizer.packet_begin(&packet, &mut camera.sink);
+        camera.depacketizer.packet_bytes(&SLICE[..taken], &mut camera.sink);
+        camera.depacketizer.flush(&mut camera.sink);
+        assert_eq!(camera.damaged(), [true], "{taken} bytes");
+    }
+}
+
+#[test]
 fn a_marker_on_parameter_sets_does_not_end_the_unit() {
     // Tapo TC70, Reolink, LV-IP22.
     let mut camera = Camera::h264();
@@ -513,13 +527,14 @@ impl Camera {
         self.lost += u32::from(packets);
     }
 
-    fn send(&mut self, timestamp: u32, marker: bool, payload: &[u8]) {
-        let packet = PacketInfo {
+    /// The next packet, without payload.
+    fn packet(&mut self, timestamp: u32, marker: bool) -> PacketInfo {
+        PacketInfo {
             sequence: self.sequence,
             timestamp,
             marker,
             ssrc: 1,
-            payload_len: payload.len(),
+            payload_len: 0,
             lost_before: std::mem::take(&mut self.lost),
             media_ticks: i64::from(timestamp),
             timeline: self.timeline,
@@ -528,7 +543,11 @@ impl Camera {
             wall: UnixNanos(0),
             wall_error_us: u32::MAX,
             clock_source: ClockSource::Receive,
-        };
+        }
+    }
+
+    fn send(&mut self, timestamp: u32, marker: bool, payload: &[u8]) {
+        let packet = PacketInfo { payload_len: payload.len(), ..self.packet(timestamp, marker) };
         self.sequence += 1;
         self.depacketizer.packet_begin(&packet, &mut self.sink);
         let mut from = 0;
