@@ -308,6 +308,11 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// Writes a line to standard input.
+    pub(crate) fn tell(&self, line: &str) {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{line}").unwrap();
+    }
+
     /// The next line on standard output, or `None` at its end or after `bound`.
     pub(crate) fn next_line(&self, bound: Duration) -> Option<String> {
         self.stdout.recv_timeout(bound).ok()
