@@ -190,7 +190,8 @@ fn no_fault_is_left_out() {
     let ours = ours.into_iter().chain(ENDS.iter().map(|end| end.0)).chain(ELSEWHERE.iter().map(|one| one.0));
     let mut ours: Vec<&str> = ours.map(name).collect();
     let mut all: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
-    (ours.sort_unstable(), all.sort_unstable());
+    ours.sort_unstable();
+    all.sort_unstable();
     ours.dedup();
     assert_eq!(ours, all);
 }

@@ -239,11 +239,11 @@ impl Driver {
     fn commands(&mut self, ids: &[String]) -> Vec<String> {
         let mut due = Vec::new();
         while self.next <= now() {
-            let pause = Duration::from_millis(50 + self.below(400));
+            let pause = Duration::from_millis(50 + self.below(400) as u64);
             self.next += pause;
-            let (name, lasts) = FAULTS[self.below(FAULTS.len() as u64) as usize];
+            let (name, lasts) = FAULTS[self.below(FAULTS.len())];
             // All at once, now and then.
-            let who = if self.below(20) == 0 { "all" } else { &ids[self.below(ids.len() as u64) as usize] };
+            let who = if self.below(20) == 0 { "all" } else { &ids[self.below(ids.len())] };
             let time = if lasts { format!("+{}ms", 500 + self.below(12_000)) } else { String::new() };
             due.push(format!("fault {who} {name}{time}"));
         }
@@ -251,12 +251,12 @@ impl Driver {
     }
 
     /// SplitMix64.
-    fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: usize) -> usize {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
+        usize::try_from(z ^ (z >> 31)).unwrap_or(0) % bound
     }
 }
 
@@ -265,6 +265,7 @@ fn seconds(time: &str) -> f64 {
     time.seconds as f64 + f64::from(time.nanos) / 1e9
 }
 
+#[expect(clippy::disallowed_methods, reason = "beside the times that the daemon and the simulator tell")]
 fn utc() -> f64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
 }

@@ -281,7 +281,7 @@ impl Server {
         format!("nonce{:08}", self.nonce)
     }
 
-    fn describe(&mut self, request: &Request, blame: &mut Blame) -> Answer {
+    fn describe(&self, request: &Request, blame: &mut Blame) -> Answer {
         if let Some(redirect) = self.conduct.redirect {
             if self.redirects >= 3 {
                 blame.add(&[Reason::RequestRefused]);
@@ -355,7 +355,7 @@ impl Server {
             if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let head = if self.conduct.is_sloppy {
             // Without a CSeq, or with one that belongs to nothing.
-            let cseq = if self.last_cseq % 2 == 0 { "" } else { "CSeq: 999999\r\n" };
+            let cseq = if self.last_cseq.is_multiple_of(2) { "" } else { "CSeq: 999999\r\n" };
             format!("RTSP/1.0 {status}\r\n{cseq}{headers}{length}\r\n").replace("\r\n", "\n")
         } else {
             format!("RTSP/1.0 {status} X\r\nCSeq: {cseq}\r\n{headers}{length}\r\n")

@@ -65,7 +65,7 @@ pub(super) fn judge_in_search(lead: &[u8], expected: &Expected) -> Verdict {
         [b'$', channel, high, low, first, second, ref rest @ ..] => {
             match judge_packet(channel, u16::from_be_bytes([high, low]), first, second, expected) {
                 Verdict::Frame if !is_rtcp(second) => judge_source(rest, expected),
-                verdict => verdict,
+                verdict @ (Verdict::Undecided | Verdict::Frame | Verdict::Text | Verdict::Garbage) => verdict,
             }
         }
         [b'$', _, _, _, first] if !is_version_2(first) => Verdict::Garbage,
@@ -83,7 +83,7 @@ fn judge_packet(channel: u8, len: u16, first: u8, second: u8, expected: &Expecte
     let content_fits = is_rtcp || expected.rtcp_channel != Some(channel);
     let len_min = if is_rtcp { RTCP_LEN_MIN } else { RTP_LEN_MIN };
     // RTCP comes in words of four bytes (RFC 3550 section 6.4).
-    let len_fits = len >= len_min && !(is_rtcp && len % 4 != 0);
+    let len_fits = len >= len_min && (!is_rtcp || len.is_multiple_of(4));
     if is_version_2(first) && payload_type_fits && content_fits && len_fits {
         Verdict::Frame
     } else {
