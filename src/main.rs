@@ -1,9 +1,7 @@
 //! The daemon: reads its configuration, prepares its process, and hands over to the control plane.
 
-use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -62,16 +60,9 @@ fn surroundings() -> Surroundings {
     Surroundings {
         root: getuid().is_root(),
         runtime_dir: std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from),
-        state_dir: state_directory(),
+        state_directories: std::env::var_os("STATE_DIRECTORY"),
         cores: available_parallelism().unwrap_or(NonZeroUsize::MIN),
     }
-}
-
-/// systemd gives a unit with several all of them, with colons between.
-fn state_directory() -> Option<PathBuf> {
-    let directories = std::env::var_os("STATE_DIRECTORY")?;
-    let first = directories.as_bytes().split(|byte| *byte == b':').next()?;
-    (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
 }
 
 /// `VMS_LOG` takes the usual filters, such as `debug` or `vms_media::control=debug`.

@@ -9,9 +9,11 @@ mod file;
 mod given;
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,8 +106,8 @@ pub struct Surroundings {
     pub root: bool,
     /// `$XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
-    /// `$STATE_DIRECTORY`.
-    pub state_dir: Option<PathBuf>,
+    /// `$STATE_DIRECTORY`: systemd gives a unit with several all of them, with colons between.
+    pub state_directories: Option<OsString>,
     /// Cores this process may use.
     pub cores: NonZeroUsize,
 }
@@ -191,7 +193,7 @@ impl Config {
             listen,
             ring_socket,
             ring_socket_mode: mode.map_or(Ok(RING_SOCKET_MODE), |mode| checked(mode, ring_socket_mode))?,
-            state_dir: settings.state_dir.or_else(|| surroundings.state_dir.clone()),
+            state_dir: settings.state_dir.or_else(|| state_directory(surroundings)),
             shards: settings.shards.and_then(at_least_one).unwrap_or(surroundings.cores),
             io: settings.io.unwrap_or(IoBackend::Auto),
             latency: Duration::from_micros(settings.latency_us.unwrap_or(LATENCY_US).into()),
@@ -273,6 +275,12 @@ fn refuse_what_is_not_built(args: &Args) -> Result<(), ConfigError> {
     if args.readers == "none" { Ok(()) } else { Err(ConfigError::NotAvailable("--readers other than none")) }
 }
 
+/// The first of those that are given.
+fn state_directory(surroundings: &Surroundings) -> Option<PathBuf> {
+    let first = surroundings.state_directories.as_ref()?.as_bytes().split(|byte| *byte == b':').next()?;
+    (!first.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(first)))
+}
+
 fn socket_dir(surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
     match &surroundings.runtime_dir {
         _ if surroundings.root => Ok(PathBuf::from("/run/vms-media")),
@@ -299,7 +307,12 @@ mod tests {
         let cores = NonZeroUsize::new(3).unwrap();
         Config::check(
             args,
-            &Surroundings { root, runtime_dir: runtime_dir.map(PathBuf::from), state_dir: None, cores },
+            &Surroundings {
+                root,
+                runtime_dir: runtime_dir.map(PathBuf::from),
+                state_directories: None,
+                cores,
+            },
         )
     }
 
@@ -315,10 +328,10 @@ mod tests {
         let args = Args::try_parse_from([&["vms-media"], words].concat()).unwrap();
         let file = Settings::of(&Source::new(Path::new("f.toml"), text.to_owned()))?;
         let cores = NonZeroUsize::new(3).unwrap();
-        let state_dir = Some("/env/state".into());
+        let state_directories = Some("/env/state:/another".into());
         Config::of(
             args.settings().or(file),
-            &Surroundings { root: true, runtime_dir: None, state_dir, cores },
+            &Surroundings { root: true, runtime_dir: None, state_directories, cores },
         )
     }
 
