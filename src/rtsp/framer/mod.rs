@@ -229,7 +229,8 @@ impl Framer {
         self.skipped += len;
         self.searched += len;
         if self.searched > RTSP_RESYNC_LEN_MAX {
-            return Err(FramerError::OutOfStep { skipped: self.searched });
+            // However much more of it came at once.
+            return Err(FramerError::OutOfStep { skipped: RTSP_RESYNC_LEN_MAX + 1 });
         }
         Ok(())
     }
