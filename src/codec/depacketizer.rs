@@ -42,8 +42,6 @@ pub struct Depacketizer {
     fragmenting: bool,
     /// The fragment is its NAL unit's last.
     ends: bool,
-    /// The camera tells which fragments are the last.
-    tells_ends: bool,
     /// A payload, or the payloads of fragments, in Annex B form; allocated when a camera sends the first.
     byte_stream: Vec<u8>,
     /// The fragmented NAL unit goes to `byte_stream` until it ends.
@@ -87,7 +85,6 @@ impl Depacketizer {
             nal_left: 0,
             fragmenting: false,
             ends: false,
-            tells_ends: false,
             byte_stream: Vec::new(),
             gathering: false,
             sends_annex_b: false,
@@ -266,7 +263,6 @@ impl Depacketizer {
     /// RFC 6184 §5.8, RFC 7798 §4.4.3.
     fn fragment_header(&mut self, header: u8, sink: &mut impl AccessUnitSink) {
         self.ends = header & FRAGMENT_END != 0;
-        self.tells_ends |= self.ends;
         self.nal_left = self.left;
         self.step = Step::Nal;
         if header & FRAGMENT_START != 0 {
@@ -340,15 +336,11 @@ impl Depacketizer {
     }
 
     /// Whether a NAL unit in fragments is open that will not end. It is kept: some cameras never say which fragment is the last.
-    /// That of one which does say so is not whole.
     fn note_unended_fragment(&mut self) -> bool {
         let is_unended = std::mem::take(&mut self.fragmenting);
         if is_unended {
             self.drop_gathered();
             self.units.stats_mut().fragments_unended += 1;
-            if self.tells_ends {
-                self.units.damage();
-            }
         }
         is_unended
     }

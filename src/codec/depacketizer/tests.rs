@@ -185,18 +185,6 @@ fn fragments_without_a_start_are_dropped() {
 }
 
 #[test]
-fn row73_a_nal_unit_whose_last_fragment_is_missing_is_not_whole() {
-    let mut camera = Camera::h264();
-    camera.send(0, false, &[0x7c, 0x85, 0x88]);
-    camera.send(0, true, &[0x7c, 0x45, 1]);
-    camera.send(1, false, &[0x7c, 0x85, 0x88]);
-    camera.send(1, true, IDR);
-    camera.send(2, true, &[0x7c, 0x85, 0x88]);
-    camera.send(3, true, IDR);
-    assert_eq!(camera.damaged(), [false, true, true, false]);
-}
-
-#[test]
 fn a_fragment_may_be_start_and_end() {
     // CostarHD, OpenIPC.
     let mut camera = Camera::h264();
