@@ -37,7 +37,7 @@ const FAULTS: &[&str] = &[
     "resolution-change=5",
     "wrong-password",
     "reset@2s/1s",
-    "power-cut@3s+2s",
+    "power-cut@2s+200ms/1s",
 ];
 const GOOD: [&str; 4] = ["cam0", "cam1", "cam2", "cam3"];
 const SECONDS: usize = 8;
