@@ -224,7 +224,10 @@ impl Model {
         let (base, jitter) = self.waits.next(status.reason, &self.policy);
         let wait = status.next_attempt.unwrap().since(now);
         let slack = Duration::from_nanos(1);
-        let bound = base - jitter..=base + jitter + slack;
+        // A refused login is never repeated early: there the random part only adds.
+        let is_login = matches!(status.reason, Reason::AuthRefused | Reason::Forbidden);
+        let bound =
+            if is_login { base..=base + 2 * jitter + slack } else { base - jitter..=base + jitter + slack };
         assert!(bound.contains(&wait), "a wait of {wait:?} where {base:?} are due: {:?}", self.waits);
         let wait_percent = 100.0 * wait.as_secs_f64() / base.as_secs_f64();
         Failure { wait_percent }

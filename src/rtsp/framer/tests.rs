@@ -157,9 +157,7 @@ fn garbage_ends_after_a_megabyte() {
             }
         }
     });
-    assert!(
-        matches!(error, Some(FramerError::OutOfStep { skipped }) if skipped == RTSP_RESYNC_LEN_MAX + 1)
-    );
+    assert!(matches!(error, Some(FramerError::OutOfStep { skipped }) if skipped == RTSP_RESYNC_LEN_MAX + 1));
 }
 
 #[test]

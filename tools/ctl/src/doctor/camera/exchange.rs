@@ -178,7 +178,7 @@ mod tests {
         for byte in described.bytes() {
             exchange.received(at(9), &[byte]);
         }
-        exchange.received(at(9), b"$\x00\x00\x03abc$\x00\x00\x05ab");
+        exchange.received(at(9), b"$\x00\x00\x0e\x80\x60\x00\x01abcdefghij$\x00\x00\x14\x80\x60\x00\x02ab");
 
         let steps: Vec<_> = exchange
             .steps
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(exchange.schemes, ["Digest (SHA-256)", "Basic"]);
         assert_eq!(exchange.logins, Logins { accepted: 1, refused: 0 });
         assert_eq!(exchange.media, ["video H264", "audio payload type 8"]);
-        assert_eq!(exchange.largest_frame, 5);
+        assert_eq!(exchange.largest_frame, 20);
         assert!(!format!("{exchange:?}").contains("Y2FuYXJ5"));
     }
 
