@@ -398,7 +398,7 @@ impl Bell {
 
 /// A shard's part of the connects that may be under way at once: at least one, so that no shard stands still.
 fn connects_of_a_shard(config: &Config) -> NonZeroUsize {
-    let part = usize::from(config.connects_at_once).div_euclid(config.shards.get());
+    let part = usize::from(config.connects_at_once) / config.shards.get();
     NonZeroUsize::new(part).unwrap_or(NonZeroUsize::MIN)
 }
 

@@ -173,7 +173,7 @@ impl Camera {
         {
             *until = now.mono;
             self.status.next_attempt = Some(now.mono);
-            self.requests.push_back(Request::StatusChanged);
+            self.tell_status();
         }
     }
 
@@ -541,6 +541,10 @@ impl Camera {
 
     fn enter_state(&mut self, now: Now, state: State, reason: Reason, detail: String, next: Option<Mono>) {
         self.status = Status { state, reason, detail, since: now.wall, next_attempt: next };
+        self.tell_status();
+    }
+
+    fn tell_status(&mut self) {
         if !self.requests.contains(&Request::StatusChanged) {
             self.requests.push_back(Request::StatusChanged);
         }

@@ -27,5 +27,5 @@ mod tests;
 pub use crate::io::{BackendKind, ProbeError, probe};
 pub use command::{Command, Event, NewStream, ShardStats, StreamStats};
 pub use handle::{CommandSender, EventReceiver, Refused};
-pub use stream::MovingStream;
+pub use stream::{MovingStream, connect_failure, peer_close};
 pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

@@ -480,7 +480,8 @@ fn show_state(publisher: &mut Publisher, status: &Status) {
     publisher.set_state(state, status.reason.number());
 }
 
-fn connect_failure(error: ConnectError) -> ConnectFailure {
+/// What it means to a camera that its connection did not come up.
+pub fn connect_failure(error: ConnectError) -> ConnectFailure {
     match error {
         ConnectError::Refused => ConnectFailure::Refused,
         ConnectError::TimedOut => ConnectFailure::TimedOut,
@@ -490,7 +491,8 @@ fn connect_failure(error: ConnectError) -> ConnectFailure {
     }
 }
 
-fn peer_close(reason: CloseReason) -> PeerClose {
+/// What it means to a camera that its connection has ended.
+pub fn peer_close(reason: CloseReason) -> PeerClose {
     match reason {
         CloseReason::Ended => PeerClose::Closed,
         CloseReason::Reset => PeerClose::Reset,

@@ -4,13 +4,14 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tracing::{info, warn};
 
 use crate::limits::{PROGRAM_LINE_LEN_MAX, PROGRAM_LINES};
+use crate::publish::attach::Allowance;
 use crate::time::{Mono, Now};
 
 /// Passes on what `program` says until it says no more.
 pub(super) async fn pass_on(program: String, output: impl AsyncRead + Unpin, now: impl Fn() -> Now) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
-    let mut lines = Lines::new(now().mono);
+    let mut lines = Lines::new();
     loop {
         line.clear();
         // Bounded: the rest of a longer line is another one.
@@ -31,8 +32,7 @@ pub(super) async fn pass_on(program: String, output: impl AsyncRead + Unpin, now
 /// How many lines a program may put into the log.
 #[derive(Debug)]
 struct Lines {
-    left: u32,
-    since: Mono,
+    allowance: Allowance,
     untold: u64,
 }
 
@@ -46,26 +46,16 @@ enum Verdict {
 }
 
 impl Lines {
-    const fn new(now: Mono) -> Self {
-        Self { left: PROGRAM_LINES.burst, since: now, untold: 0 }
+    const fn new() -> Self {
+        Self { allowance: Allowance::new(PROGRAM_LINES), untold: 0 }
     }
 
     fn note(&mut self, now: Mono) -> Verdict {
-        let seconds = u32::try_from((now - self.since).as_secs()).unwrap_or(u32::MAX);
-        if seconds > 0 {
-            let more = seconds.saturating_mul(PROGRAM_LINES.per_second);
-            self.left = self.left.saturating_add(more).min(PROGRAM_LINES.burst);
-            self.since = now;
-        }
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                Verdict::Tell { untold: std::mem::take(&mut self.untold) }
-            }
-            None => {
-                self.untold += 1;
-                Verdict::LeaveOut
-            }
+        if self.allowance.take(now).is_ok() {
+            Verdict::Tell { untold: std::mem::take(&mut self.untold) }
+        } else {
+            self.untold += 1;
+            Verdict::LeaveOut
         }
     }
 }
@@ -78,7 +68,7 @@ mod tests {
     #[test]
     fn a_chatterbox_is_counted_and_heard_again_later() {
         let start = Mono(7);
-        let mut lines = Lines::new(start);
+        let mut lines = Lines::new();
         let told = (0..1000).filter(|_| lines.note(start) != Verdict::LeaveOut).count();
         assert_eq!(told, PROGRAM_LINES.burst as usize);
         let later = start + Duration::from_secs(1);
@@ -87,6 +77,7 @@ mod tests {
         assert_eq!(told, PROGRAM_LINES.per_second as usize);
         let much_later = later + Duration::from_secs(10_000);
         assert!(matches!(lines.note(much_later), Verdict::Tell { untold } if untold > 900));
-        assert_eq!(lines.left, PROGRAM_LINES.burst - 1);
+        let told = 1 + (0..1000).filter(|_| lines.note(much_later) != Verdict::LeaveOut).count();
+        assert_eq!(told, PROGRAM_LINES.burst as usize);
     }
 }

@@ -9,14 +9,14 @@ use crate::time::Mono;
 ///
 /// Invariant: as if each time used had taken `1 / per_second`, all of them would be over at `used_until`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     rate: Rate,
     used_until: Mono,
 }
 
 impl Allowance {
     /// All of `rate`, unused.
-    pub(super) const fn new(rate: Rate) -> Self {
+    pub(crate) const fn new(rate: Rate) -> Self {
         Self { rate, used_until: Mono(0) }
     }
 
@@ -24,7 +24,7 @@ impl Allowance {
     ///
     /// # Errors
     /// When there is none left: when there will be.
-    pub(super) fn take(&mut self, now: Mono) -> Result<(), Mono> {
+    pub(crate) fn take(&mut self, now: Mono) -> Result<(), Mono> {
         let one = Duration::from_secs(1) / self.rate.per_second.max(1);
         let used_until = self.used_until.max(now) + one;
         let over = used_until.since(now).saturating_sub(one * self.rate.burst.max(1));

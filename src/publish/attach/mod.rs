@@ -29,6 +29,7 @@ use super::Peer;
 use crate::ids::{StreamId, StreamUid};
 use crate::limits::{ATTACH_RATE, CONNECT_RATE, HELLO_TIMEOUT, READER_SLOTS_MAX, READERS_MAX, Rate};
 
+pub(crate) use allowance::Allowance;
 pub use listener::Listener;
 pub use thread::{Handle, spawn};
 

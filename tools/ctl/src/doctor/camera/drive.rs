@@ -9,11 +9,10 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
-use vms_media::ingest::{
-    Camera, CameraConfig, CameraStats, ConnectFailure, Output, PeerClose, Policy, State, Status,
-};
-use vms_media::io::{Backend, BackendKind, CloseReason, Completion, Config, ConnectError, Token};
+use vms_media::ingest::{Camera, CameraConfig, CameraStats, Output, PeerClose, Policy, State, Status};
+use vms_media::io::{Backend, BackendKind, Completion, Config, ConnectError, Token};
 use vms_media::rtsp::Method;
+use vms_media::shard::{connect_failure, peer_close};
 use vms_media::time::{Mono, Now, UnixNanos};
 
 use super::Target;
@@ -254,25 +253,6 @@ fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     });
     let late = |_| Err(format!("no answer within {} s", LOOKUP_TIMEOUT.as_secs()));
     answered.recv_timeout(LOOKUP_TIMEOUT).unwrap_or_else(late)
-}
-
-fn connect_failure(error: ConnectError) -> ConnectFailure {
-    match error {
-        ConnectError::Refused => ConnectFailure::Refused,
-        ConnectError::TimedOut => ConnectFailure::TimedOut,
-        ConnectError::Network(_) | ConnectError::SocketsExhausted { .. } | ConnectError::Socket(_) => {
-            ConnectFailure::Network(error.to_string())
-        }
-    }
-}
-
-fn peer_close(reason: CloseReason) -> PeerClose {
-    match reason {
-        CloseReason::Ended => PeerClose::Closed,
-        CloseReason::Reset => PeerClose::Reset,
-        CloseReason::TimedOut => PeerClose::TimedOut,
-        CloseReason::Broken(_) => PeerClose::Broken(reason.to_string()),
-    }
 }
 
 fn now() -> Now {
