@@ -99,6 +99,9 @@ class Printing(Receiving):
         path = self.rig.scratch / "receiver"
         return fresh(lambda: json.loads(path.read_bytes().rstrip().splitlines()[-1]))
 
+    def facts(self):
+        return {**super().facts(), "latency": self.counters()[1]["latency"]}
+
 
 class Daemon(Receiving):
     """vms-media with its readers. The first reader checks the stamps and so knows the latency; the others only read."""

@@ -11,8 +11,12 @@ use serde_json::json;
 use vms_media::io::{Backend, BackendKind, Completion, Config};
 
 use crate::handshake;
+use crate::latency::Latency;
 use crate::pacing::Pacing;
 use crate::report;
+
+/// Where a stamp is looked for, in bytes: it follows parameter sets, each in a packet of its own.
+const STAMPED: usize = 256;
 
 /// Receives until it is killed or a camera ends.
 pub(crate) fn run(
@@ -27,14 +31,15 @@ pub(crate) fn run(
         io.adopt(socket.into())?;
         // Cameras that play must be read while the others are asked.
         io.wait(Some(Duration::ZERO), Duration::ZERO)?;
-        drain(&mut io)?;
+        drain(&mut io, &mut Latency::new())?;
     }
     println!("ready");
+    let mut seen = Latency::new();
     let mut pacing = Pacing::new(latency);
     let mut report_at = report::now();
     loop {
         let now = report::now();
-        drain(&mut io)?;
+        drain(&mut io, &mut seen)?;
         if now >= report_at {
             report_at = now + report::INTERVAL;
             let done = io.counters();
@@ -42,17 +47,23 @@ pub(crate) fn run(
                 "received_bytes": done.received_bytes, "turns": done.turns, "wake_ups": done.sleeps,
                 "system_calls": done.enters, "completions": done.completions,
                 "out_of_buffers": done.out_of_buffers, "rearms": done.rearms,
+                "latency": seen.percentiles(),
             }))?;
         }
         io.wait(Some(report_at.since(report::now())), pacing.hold(now, false))?;
     }
 }
 
-/// Takes what was received, and gives the buffers back.
-fn drain(io: &mut Backend) -> anyhow::Result<()> {
+/// Takes what was received, and gives the buffers back. A unit's stamp stands near its beginning: nothing behind
+/// [`STAMPED`] is touched, as little as of units that arrive in pieces.
+fn drain(io: &mut Backend, latency: &mut Latency) -> anyhow::Result<()> {
     while let Some(completion) = io.next_completion() {
         match completion {
-            Completion::Received(_, bytes) => drop(bytes),
+            Completion::Received(_, bytes) => {
+                if let Some(sent) = vms_stamp::sent_at(&bytes[..bytes.len().min(STAMPED)]) {
+                    latency.record(report::now().0.saturating_sub(sent));
+                }
+            }
             Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),
             Completion::Connected(_)
             | Completion::ConnectFailed(..)

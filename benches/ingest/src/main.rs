@@ -10,6 +10,9 @@
 
 mod discard;
 mod handshake;
+#[path = "../../../tools/tap/src/latency.rs"]
+#[expect(dead_code, reason = "vms-tap adds one to another")]
+mod latency;
 #[path = "../../../src/shard/pacing.rs"]
 mod pacing;
 mod peer;

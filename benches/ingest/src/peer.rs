@@ -1,6 +1,6 @@
 //! retina on one thread: a task a camera, units assembled and dropped.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
@@ -14,13 +14,15 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use url::Url;
 
+use crate::latency::Latency;
 use crate::report;
 
 /// What was assembled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Done {
     units: Cell<u64>,
     bytes: Cell<u64>,
+    latency: RefCell<Latency>,
 }
 
 /// Receives until it is killed or a camera ends.
@@ -30,7 +32,8 @@ pub(crate) fn run(urls: Vec<String>) -> anyhow::Result<()> {
 }
 
 async fn receive(urls: Vec<String>) -> anyhow::Result<()> {
-    let done = Rc::new(Done::default());
+    let done = Done { units: Cell::new(0), bytes: Cell::new(0), latency: RefCell::new(Latency::new()) };
+    let done = Rc::new(done);
     for url in urls {
         let camera = play(&url).await.with_context(|| format!("cannot play {url}"))?;
         let done = Rc::clone(&done);
@@ -43,10 +46,14 @@ async fn receive(urls: Vec<String>) -> anyhow::Result<()> {
         });
     }
     println!("ready");
+    done.latency.replace(Latency::new());
     let mut every = tokio::time::interval(report::INTERVAL);
     loop {
         every.tick().await;
-        report::print(&json!({ "units": done.units.get(), "bytes": done.bytes.get() }))?;
+        let latency = done.latency.borrow().percentiles();
+        report::print(
+            &json!({ "units": done.units.get(), "bytes": done.bytes.get(), "latency": latency }),
+        )?;
     }
 }
 
@@ -62,6 +69,9 @@ async fn read(mut camera: Demuxed, done: &Done) -> anyhow::Result<()> {
         if let CodecItem::VideoFrame(frame) = item? {
             done.units.set(done.units.get() + 1);
             done.bytes.set(done.bytes.get() + frame.data().len() as u64);
+            if let Some(sent) = vms_stamp::sent_at(frame.data()) {
+                done.latency.borrow_mut().record(report::now().0.saturating_sub(sent));
+            }
         }
     }
     bail!("the camera ended")

@@ -30,4 +30,4 @@ mod stamp;
 
 pub use nal::Codec;
 pub use padding::padding_nal;
-pub use stamp::{NAL_LEN_MAX, Stamp, StampNal, find, unit_crc};
+pub use stamp::{NAL_LEN_MAX, Stamp, StampNal, find, sent_at, unit_crc};

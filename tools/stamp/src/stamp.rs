@@ -90,23 +90,40 @@ pub fn unit_crc<'a>(nals: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     crc.finalize()
 }
 
+/// When the unit was sent whose stamp stands first in `bytes`, whatever surrounds it (packets, start codes, parts of other
+/// units): for who receives and does not put units together. `CLOCK_MONOTONIC`, nanoseconds.
+///
+/// `None` when there is no stamp, or only a part of it, or its own checksum does not hold.
+#[must_use]
+pub fn sent_at(bytes: &[u8]) -> Option<u64> {
+    let fields = memchr::memmem::find(bytes, UUID)? + UUID.len();
+    let fields = bytes.get(fields..)?.first_chunk()?;
+    Some(Fields::checked(fields)?.send_mono_ns)
+}
+
 struct Fields {
     counter: u64,
     send_mono_ns: u64,
     unit_crc: u32,
 }
 
-fn parse(nal: &[u8], codec: Codec) -> Option<Fields> {
-    let fields: &[u8; FIELDS_LEN] = nal::user_data(nal, codec, UUID)?.try_into().ok()?;
-    let own_crc = base128::take(&fields[OWN_CRC..])?;
-    if own_crc != u64::from(crc32fast::hash(&fields[..OWN_CRC])) {
-        return None;
+impl Fields {
+    /// `None` when their own checksum does not hold.
+    fn checked(fields: &[u8; FIELDS_LEN]) -> Option<Self> {
+        let own_crc = base128::take(&fields[OWN_CRC..])?;
+        if own_crc != u64::from(crc32fast::hash(&fields[..OWN_CRC])) {
+            return None;
+        }
+        Some(Self {
+            counter: base128::take(&fields[..SEND_TIME])?,
+            send_mono_ns: base128::take(&fields[SEND_TIME..UNIT_CRC])?,
+            unit_crc: u32::try_from(base128::take(&fields[UNIT_CRC..OWN_CRC])?).ok()?,
+        })
     }
-    Some(Fields {
-        counter: base128::take(&fields[..SEND_TIME])?,
-        send_mono_ns: base128::take(&fields[SEND_TIME..UNIT_CRC])?,
-        unit_crc: u32::try_from(base128::take(&fields[UNIT_CRC..OWN_CRC])?).ok()?,
-    })
+}
+
+fn parse(nal: &[u8], codec: Codec) -> Option<Fields> {
+    Fields::checked(nal::user_data(nal, codec, UUID)?.try_into().ok()?)
 }
 
 /// Not a registered UUID: sixteen readable bytes, none of them zero.
@@ -144,6 +161,17 @@ mod tests {
             let expected = Stamp { counter: 7, send_mono_ns: 1_234_567_890_123, crc_ok: true };
             assert_eq!(find(&unit(&[first, stamp.bytes(), second]), codec), Some(expected));
         }
+    }
+
+    #[test]
+    fn time_of_sending_is_found_in_whatever_surrounds_it() {
+        let (stamp, _) = stamped(Codec::H264);
+        let packets = [b"$\0\0\x41another packet".as_slice(), stamp.bytes(), b"$\0\0\x05rest"].concat();
+        assert_eq!(sent_at(&packets), Some(1_234_567_890_123));
+        assert_eq!(sent_at(b"no stamp"), None);
+        let cut = packets.len() - b"\x80$\0\0\x05rest".len() - 1;
+        assert_eq!(sent_at(&packets[..cut]), None, "a part of it");
+        assert_eq!(sent_at(&packets[..=cut]), Some(1_234_567_890_123));
     }
 
     #[test]
