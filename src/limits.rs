@@ -106,6 +106,11 @@ pub const SHARDS_MAX: usize = 256;
 pub const STREAMS_MAX: usize = 4096;
 /// Received bytes of one stream worked on in one turn; the rest waits for the next.
 pub const STREAM_BYTES_PER_TURN: usize = 1024 * 1024;
+/// Bytes a camera may send at once before it is held to its rate (`[camera] max_mbit_s`): two of the largest units, as after
+/// a pause of the network.
+pub const CAMERA_BURST_LEN: usize = 2 * UNIT_LEN_MAX;
+/// Megabits a second that a camera may send in the long run, unless configured otherwise: several times what one sends in 4K.
+pub const CAMERA_MBIT_S_DEFAULT: u32 = 100;
 /// Receive buffers one stream may keep for its next turn before its connection is paused: others need them too.
 pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Cameras that the daemon connects to at once, unless configured otherwise.

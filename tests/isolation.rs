@@ -39,6 +39,8 @@ const FAULTS: &[&str] = &[
     "reset@2s/1s",
     "power-cut@2s+200ms/1s",
 ];
+/// Of these, the ones that send as fast as they are read.
+const FLOODS: u64 = 4;
 const GOOD: [&str; 4] = ["cam0", "cam1", "cam2", "cam3"];
 const SECONDS: usize = 8;
 const FPS: usize = 25;
@@ -56,6 +58,7 @@ fn good_cameras_lose_nothing_while_others_misbehave_in_every_way() {
     let options = ["--stamp", "--json", "--from", "oldest", "--count", &count];
     let mut tap: Tap = lab.tap(&[options.as_slice(), &GOOD].concat()).into();
     tap.take_records(GOOD.len() * FPS, SOON);
+    let begun = support::now();
 
     // From here on there are seven seconds of trouble.
     let farms: Vec<Cameras> =
@@ -72,6 +75,15 @@ fn good_cameras_lose_nothing_while_others_misbehave_in_every_way() {
         let stream = lab.ctl_json(&["get", id]);
         assert_eq!((&stream["state"], &stream["reconnects"]), (&"streaming".into(), &0.into()), "{stream:#}");
     }
+    // Those who send as fast as they are read are not read faster than a camera may send.
+    let number = FAULTS.iter().position(|fault| *fault == "endless-fu").expect("it is one of them");
+    let flood = lab.ctl_json(&["get", &format!("bad{number}")]);
+    assert!(flood["stats"]["throttled"].as_u64() > Some(0), "{flood:#}");
+    let received = lab.ctl_json(&["info"])["shard_stats"][0]["received_bytes"].as_u64().expect("a counter");
+    let seconds = (support::now() - begun).as_secs() + 1;
+    let cameras_there_are = (GOOD.len() + FAULTS.len()) as u64;
+    let may_come = cameras_there_are * 500_000 * seconds + FLOODS * (4 * 1024 * 1024 + 12_500_000 * seconds);
+    assert!(received <= may_come, "{received} bytes in {seconds} s, {may_come} may come");
     // Each bad camera was really there.
     for (fault, farm) in FAULTS.iter().zip(farms) {
         let stats = farm.stop();

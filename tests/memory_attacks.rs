@@ -57,7 +57,10 @@ fn a_header_line_without_end() {
 
 fn endure(attack: Attack) {
     let lab = Lab::new(&format!("{attack:?}").to_lowercase());
-    let daemon = lab.daemon(&["--shards", "1"]);
+    // The amount is the point here, not the time.
+    let file = lab.path("vms-media.toml");
+    fs::write(&file, "[camera]\nmax_mbit_s = 100000\n").unwrap();
+    let daemon = lab.daemon(&["--shards", "1", "--config", &file]);
     let good = lab.cameras(&[]);
     lab.setup("good", &good.url("h264"));
     let mut tap: Tap = lab.tap(&["--stamp", "--json", "--from", "oldest", "good"]).into();

@@ -123,6 +123,7 @@ fn policy(root: &mut Table<'_>) -> Result<Policy, FileError> {
     ] {
         table.duration(key, range)?.into_iter().for_each(|(given, _)| *place = given);
     }
+    table.integer("max_mbit_s", MAX_MBIT_S)?.into_iter().for_each(|given| policy.max_mbit_s = given);
     for (key, place, range) in [
         ("retry", &mut policy.retry, &RETRY),
         ("retry_auth", &mut policy.retry_auth, &RETRY_AUTH),
@@ -172,6 +173,7 @@ const MEDIA_TIMEOUT: RangeInclusive<Duration> = seconds(1, 3600);
 /// All cameras together are waited for for 5 s when the daemon stops.
 const TEARDOWN_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(4);
 const STABLE_AFTER: RangeInclusive<Duration> = seconds(1, 3600);
+const MAX_MBIT_S: RangeInclusive<u32> = 1..=100_000;
 const RETRY: RangeInclusive<Duration> = seconds(1, 24 * 3600);
 /// Cameras lock an address out, some after five attempts in half an hour, and some begin to count anew with each.
 const RETRY_AUTH: RangeInclusive<Duration> = seconds(30, 24 * 3600);

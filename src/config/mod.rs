@@ -473,14 +473,14 @@ mod tests {
                 // As long as the longest, which stands in the next line.
                 "initial" => lines[index + 1].replace("max", "initial"),
                 "max" => "max = \"2h\"".to_owned(),
-                "multiplier" | "jitter_percent" => format!("{key} = 7"),
+                "multiplier" | "jitter_percent" | "max_mbit_s" => format!("{key} = 7"),
                 _ => format!("{key} = \"3s\""),
             };
             let text = [&lines[..index], &[other.as_str()], &lines[index + 1..]].concat().join("\n");
             assert_ne!(with_file(&[], &text).unwrap().policy, Policy::default(), "{other}");
             changed += 1;
         }
-        assert_eq!(changed, 8 + 4 * 4);
+        assert_eq!(changed, 9 + 4 * 4);
     }
 
     #[test]

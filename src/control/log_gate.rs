@@ -42,6 +42,8 @@ struct Gate {
     /// When a state was last told for its reason. Bounded: there are that many of either.
     told: Vec<(State, Reason, Mono)>,
     untold: u64,
+    /// When it was last told that the camera is throttled.
+    throttled_at: Option<Mono>,
 }
 
 impl LogGate {
@@ -55,6 +57,16 @@ impl LogGate {
         self.streams.get_mut(&uid)?.take_untold(now)
     }
 
+    /// The stream's camera is throttled: whether that is news.
+    pub(crate) fn admit_throttled(&mut self, uid: StreamUid, now: Mono) -> bool {
+        let gate = self.streams.entry(uid).or_insert_with(|| Gate::new(now));
+        let is_news = gate.throttled_at.is_none_or(|told| now.since(told) >= LOG_NEWS_INTERVAL);
+        if is_news {
+            gate.throttled_at = Some(now);
+        }
+        is_news
+    }
+
     /// The stream is gone.
     pub(crate) fn forget(&mut self, uid: StreamUid) {
         self.streams.remove(&uid);
@@ -63,7 +75,7 @@ impl LogGate {
 
 impl Gate {
     const fn new(now: Mono) -> Self {
-        Self { tokens: LOG_LINES_BURST, since: now, told: Vec::new(), untold: 0 }
+        Self { tokens: LOG_LINES_BURST, since: now, told: Vec::new(), untold: 0, throttled_at: None }
     }
 
     fn admit(&mut self, state: State, reason: Reason, now: Mono) -> Verdict {
@@ -153,6 +165,15 @@ mod tests {
         // Ten minutes: the burst, one each ten seconds, and each of the two states anew each ten minutes.
         assert!(lines <= 8 + 60 + 4, "{lines}");
         assert_eq!(lines + untold + gate.streams[&FLAPPER].untold, all, "none is forgotten");
+    }
+
+    #[test]
+    fn a_camera_that_sends_too_much_is_named_now_and_then() {
+        let mut gate = LogGate::default();
+        assert_eq!(
+            [0, 1, 599_999, 600_000].map(|ms| gate.admit_throttled(FLAPPER, at(ms))),
+            [true, false, false, true]
+        );
     }
 
     #[test]

@@ -480,7 +480,9 @@ impl Plane {
                 self.balance(now.mono);
             }
             Event::Stats { uid, stats, readers } => {
-                self.registry.stats(uid, &stats, readers, now);
+                if self.registry.stats(uid, &stats, readers, now) {
+                    self.tell_throttled(uid, now.mono);
+                }
                 self.tell_untold(uid, now.mono);
             }
             Event::Resolve { uid, host, port, attempt } => {
@@ -519,6 +521,15 @@ impl Plane {
             && let Some(id) = self.registry.name(uid)
         {
             warn!(stream = %id, untold, "its state changed more often than is told here: see `vms-ctl watch`, or VMS_LOG=debug");
+        }
+    }
+
+    /// Names a camera that sends more than it may.
+    fn tell_throttled(&mut self, uid: StreamUid, now: Mono) {
+        if self.log_gate.admit_throttled(uid, now)
+            && let Some(id) = self.registry.name(uid)
+        {
+            warn!(stream = %id, "the camera sends more than it may, and is read later: see `max_mbit_s` of the configuration");
         }
     }
 

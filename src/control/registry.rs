@@ -337,8 +337,17 @@ impl Registry {
     }
 
     /// Takes a stream's counters, and those of its readers. This is no change: the revision stays.
-    pub(crate) fn stats(&mut self, uid: StreamUid, stats: &StreamStats, readers: Vec<ReaderStats>, now: Now) {
-        let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return };
+    ///
+    /// Returns whether its camera was throttled since.
+    pub(crate) fn stats(
+        &mut self,
+        uid: StreamUid,
+        stats: &StreamStats,
+        readers: Vec<ReaderStats>,
+        now: Now,
+    ) -> bool {
+        let Some(entry) = self.names.get(&uid).and_then(|id| self.streams.get_mut(id)) else { return false };
+        let is_throttled = stats.camera.throttled > entry.stats.camera.throttled;
         entry.rates.sample(now.mono, stats.camera.units, stats.camera.unit_bytes);
         (entry.stats, entry.readers) = (*stats, readers);
         let (fps, bitrate_bps) = entry.rates.per_second();
@@ -346,6 +355,7 @@ impl Registry {
         shown.reconnects = stats.camera.reconnects;
         shown.last_frame_time = stats.camera.last_unit.map(|at| show::timestamp(show::wall_at(at, now)));
         shown.stats = Some(v1::StreamStats { fps, bitrate_bps, ..show::stats(stats) });
+        is_throttled
     }
 
     /// Changes how a stream is shown, and tells the watchers if that made a difference.

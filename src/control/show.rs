@@ -77,6 +77,7 @@ pub(crate) fn stats(stats: &StreamStats) -> v1::StreamStats {
         failures: camera.failures,
         failures_by_reason: failures_by_reason.collect(),
         resyncs: camera.resyncs,
+        throttled: camera.throttled,
         skipped_bytes: camera.skipped_bytes,
         reader_lost_units: published.lost_units,
         ..v1::StreamStats::default()

@@ -21,6 +21,7 @@ use super::failure::{ConnectFailure, Failure, PeerClose};
 use super::policy::Policy;
 use super::state::{Reason, State, Status};
 use super::stats::CameraStats;
+use super::throttle::Throttle;
 use crate::codec::AccessUnitSink;
 use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
 use crate::rtp::MediaClock;
@@ -83,6 +84,8 @@ pub struct Camera {
     /// Goes on over all connections, so that timelines are numbered through.
     clock: MediaClock,
     stats: CameraStats,
+    /// Goes on over all connections, so that nothing is gained by hanging up.
+    throttle: Throttle,
     requests: VecDeque<Request>,
     /// Bytes that [`Output::Send`] lends; swapped with the connection's outbox.
     sending: Vec<u8>,
@@ -131,6 +134,7 @@ impl Camera {
     pub fn new(config: CameraConfig, seed: u64, now: Now) -> Self {
         Self {
             target: config.url.clone(),
+            throttle: Throttle::new(config.policy.max_mbit_s),
             config,
             phase: Phase::Idle,
             status: Status {
@@ -237,8 +241,9 @@ impl Camera {
         }
     }
 
-    /// Bytes from the camera, in any portions.
+    /// Bytes from the camera, in any portions. See [`Self::is_throttled`].
     pub fn on_bytes(&mut self, now: Now, bytes: &[u8], sink: &mut impl AccessUnitSink) {
+        self.stats.throttled += u64::from(self.throttle.note(now.mono, bytes.len()));
         if let Phase::Connected(connection) | Phase::Leaving { connection, .. } = &mut self.phase {
             connection.receive(now, bytes, &mut self.stats, sink);
             self.settle(now);
@@ -259,8 +264,18 @@ impl Camera {
         self.fail(now, Failure::Internal);
     }
 
+    /// Whether no more is to be read from the connection, until a [`Self::handle_timeout`] that [`Self::poll_timeout`] asks for:
+    /// the camera has sent more than it may. Bytes that were read already are still taken.
+    pub const fn is_throttled(&self) -> bool {
+        self.throttle.opens_at().is_some()
+    }
+
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Mono> {
+        [self.phase_timeout(), self.throttle.opens_at()].into_iter().flatten().min()
+    }
+
+    fn phase_timeout(&self) -> Option<Mono> {
         match &self.phase {
             Phase::Idle | Phase::Stopped => None,
             Phase::Resolving { until } | Phase::Connecting { until, .. } | Phase::Waiting { until } => {
@@ -272,7 +287,8 @@ impl Camera {
 
     /// Does what is due at `now`; nothing if nothing is.
     pub fn handle_timeout(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
-        if self.poll_timeout().is_none_or(|due| now.mono < due) {
+        self.throttle.open_if_due(now.mono);
+        if self.phase_timeout().is_none_or(|due| now.mono < due) {
             return;
         }
         match &mut self.phase {

@@ -14,6 +14,7 @@ mod policy;
 mod receiver;
 mod state;
 mod stats;
+mod throttle;
 mod watch;
 
 pub use camera::{Camera, CameraConfig, Output};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::CAMERA_MBIT_S_DEFAULT;
+
 /// Time-outs and waits of one camera. All of them are configurable; the defaults suit cameras on a LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -23,6 +25,8 @@ pub struct Policy {
     pub teardown_timeout: Duration,
     /// Between RTCP receiver reports, which some cameras need as a keepalive.
     pub report_interval: Duration,
+    /// Megabits a second that the camera may send in the long run, at least 1. More is read later, and TCP makes the camera wait.
+    pub max_mbit_s: u32,
     /// Streaming for this long forgets earlier failures.
     pub stable_after: Duration,
     /// Waits after an ordinary failure.
@@ -96,6 +100,7 @@ impl Default for Policy {
             login_tries: 2,
             teardown_timeout: Duration::from_secs(1),
             report_interval: Duration::from_secs(5),
+            max_mbit_s: CAMERA_MBIT_S_DEFAULT,
             stable_after: Duration::from_secs(10),
             retry: Wait::doubling(1, 30),
             retry_auth: Wait { jitter_percent: 10, ..Wait::doubling(300, 3600) },

@@ -30,6 +30,8 @@ pub struct CameraStats {
     pub skipped_bytes: u64,
     /// Times that such a search ended with a frame or a message: the session was kept.
     pub resyncs: u64,
+    /// Times that the camera had sent more than it may, and was read no further for a while.
+    pub throttled: u64,
     /// Sessions after the first that delivered video.
     pub reconnects: u64,
     /// Attempts that failed, and sessions that ended.

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::UnitFlags;
 use crate::codec::testing::VecSink;
+use crate::limits::CAMERA_BURST_LEN;
 use crate::rtsp::CameraUrl;
 use crate::time::{Mono, Now, UnixNanos};
 
@@ -238,6 +239,31 @@ fn a_unit_that_never_ends_is_named_after_video_too() {
     );
     world.pass(Duration::from_secs(5));
     world.expect_failure(State::Backoff, Reason::LimitExceeded, "lower its bit rate");
+}
+
+#[test]
+fn a_camera_without_measure_is_read_later_also_after_hanging_up() {
+    let mut world = World::playing();
+    let payload = [0x41; 60_000];
+    let mut units = 0;
+    while !world.camera.is_throttled() {
+        units += 1;
+        world.packet(units, u32::from(units) * 3600, true, &payload);
+    }
+    let bytes = usize::from(units) * payload.len();
+    assert!((CAMERA_BURST_LEN - 60_000..CAMERA_BURST_LEN + 60_000).contains(&bytes), "{bytes}");
+    assert_eq!(world.camera.stats().throttled, 1);
+    // What was read before is still taken, and a new connection begins with the same debt.
+    let before = world.camera.stats().units;
+    world.packet(units + 1, u32::from(units + 1) * 3600, true, &payload);
+    assert_eq!(world.camera.stats().units, before + 1);
+    world.camera.on_closed(world.now, PeerClose::Closed, &mut world.sink);
+    assert_eq!((world.camera.is_throttled(), world.camera.status().state), (true, State::Backoff));
+    let opens_at = world.camera.poll_timeout().unwrap();
+    assert!(opens_at.since(world.now.mono) < Duration::from_millis(50), "before the next attempt");
+    world.pass(Duration::from_millis(50));
+    assert_eq!((world.camera.is_throttled(), world.camera.status().state), (false, State::Backoff));
+    assert!(world.camera.poll_timeout().unwrap() > opens_at + Duration::from_millis(500), "the wait goes on");
 }
 
 #[test]

@@ -254,6 +254,11 @@ pub(super) const STREAM: &[Family<Stream>] = &[
         |stream, samples| samples.put(stream.stats.camera.resyncs),
     ),
     counter(
+        "vms_media_stream_throttled_total",
+        "Times that the camera had sent more than it may and was read no further for a while.",
+        |stream, samples| samples.put(stream.stats.camera.throttled),
+    ),
+    counter(
         "vms_media_stream_failed_attempts_total",
         "Attempts that failed, and sessions that ended without being asked to.",
         |stream, samples| samples.put(stream.stats.camera.failures),

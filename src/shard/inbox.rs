@@ -76,11 +76,12 @@ impl Inbox {
     }
 
     /// What to tell the connection, when that changes: the buffers that wait here are missing elsewhere.
-    pub(super) fn hold_back(&mut self) -> Option<HoldBack> {
-        if !self.is_paused && self.buffers.len() >= STREAM_BUFFERS_MAX {
+    /// `is_throttled`: there is to come no more for now.
+    pub(super) fn hold_back(&mut self, is_throttled: bool) -> Option<HoldBack> {
+        if !self.is_paused && (is_throttled || self.buffers.len() >= STREAM_BUFFERS_MAX) {
             self.is_paused = true;
             Some(HoldBack::Pause)
-        } else if self.is_paused && self.buffers.is_empty() {
+        } else if self.is_paused && !is_throttled && self.buffers.is_empty() {
             self.is_paused = false;
             Some(HoldBack::Resume)
         } else {

@@ -219,6 +219,7 @@ impl Stream {
     /// What is due at this time.
     pub(super) fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
         self.call(around, |camera, publisher, now| camera.handle_timeout(now, publisher));
+        self.hold_back(around);
     }
 
     /// A reader comes.
@@ -356,10 +357,10 @@ impl Stream {
         }
     }
 
-    /// Stops receiving while too many buffers wait here, which others need.
+    /// Stops receiving while too many buffers wait here, which others need, and while the camera has sent more than it may.
     fn hold_back(&mut self, around: &mut Surroundings<'_>) {
         let Some(token) = self.connection else { return };
-        match self.inbox.hold_back() {
+        match self.inbox.hold_back(self.camera.is_throttled()) {
             Some(HoldBack::Pause) => around.io.pause(token),
             Some(HoldBack::Resume) => around.io.resume(token),
             None => {}

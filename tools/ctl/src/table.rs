@@ -129,9 +129,13 @@ fn media(stats: &Stats) -> String {
 }
 
 fn damage(stats: &Stats) -> String {
-    let Stats { lost_packets, damaged_units, dropped_units, resyncs, skipped_bytes, .. } = stats;
+    let Stats { lost_packets, damaged_units, dropped_units, resyncs, skipped_bytes, throttled, .. } = stats;
+    let throttled = match throttled {
+        0 => String::new(),
+        times => format!(", {times} times throttled: it sends more than it may"),
+    };
     format!(
-        "{lost_packets} packets lost, {damaged_units} units damaged, {dropped_units} dropped, {resyncs} resyncs over {skipped_bytes} bytes"
+        "{lost_packets} packets lost, {damaged_units} units damaged, {dropped_units} dropped, {resyncs} resyncs over {skipped_bytes} bytes{throttled}"
     )
 }
 

@@ -101,6 +101,8 @@ pub(crate) struct Stats {
     pub(crate) dropped_units: u64,
     pub(crate) resyncs: u64,
     pub(crate) skipped_bytes: u64,
+    /// Times that the camera had sent more than it may.
+    pub(crate) throttled: u64,
     /// Attempts that failed, and sessions that ended.
     pub(crate) failures: u64,
     /// The same by their reasons.
@@ -275,6 +277,7 @@ impl From<v1::StreamStats> for Stats {
             dropped_units: stats.dropped_units,
             resyncs: stats.resyncs,
             skipped_bytes: stats.skipped_bytes,
+            throttled: stats.throttled,
             failures: stats.failures,
             failures_by_reason: stats.failures_by_reason.iter().filter_map(reason_count).collect(),
             readers: stats.readers,
