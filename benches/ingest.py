@@ -34,6 +34,7 @@ ALWAYS = (OURS, Receiver("ours", "epoll", readers=1), Receiver("discard", "uring
 # Where every question is asked; elsewhere it is only how we stand beside the floor and retina.
 AT_64 = (OURS, Receiver("ours", "uring", readers=0), *ALWAYS[1:], Receiver("ours", "uring", readers=3),
          Receiver("ours", "uring", readers=1, bell_ms=20),
+         Receiver("discard", "uring", stamps=True), Receiver("discard", "epoll", stamps=True),
          Receiver("ours", "uring", 0, 1), Receiver("ours", "uring", 1000, 1), Receiver("gstreamer"), Receiver("gstreamer-shm"))
 AT_16 = (*ALWAYS, Receiver("gstreamer"), Receiver("ffmpeg"))
 

@@ -23,13 +23,15 @@ class Receiver:
     readers: int = 0
     # How often a reader asks to be woken at most; 0: as soon as there is something.
     bell_ms: int = 0
+    # Whether who only receives looks for stamps in what it receives.
+    stamps: bool = False
 
     @property
     def name(self) -> str:
         if self.kind == "ours":
             bell = f", woken every {self.bell_ms} ms" if self.bell_ms else ""
             return f"ours, {self.io}, {self.latency_us} µs, {self.readers} reader{'s' * (self.readers != 1)}{bell}"
-        return f"discard, {self.io}" if self.kind == "discard" else TITLES[self.kind]
+        return f"discard, {self.io}{', looking for stamps' * self.stamps}" if self.kind == "discard" else TITLES[self.kind]
 
     @property
     def warm_up_s(self) -> int:
@@ -142,6 +144,7 @@ class Daemon(Receiving):
 
 def start_own(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: Cores) -> Receiving:
     options = ["--io", receiver.io, "--latency-us", str(receiver.latency_us)] if receiver.kind == "discard" else []
+    options += ["--stamps"] if receiver.stamps else []
     process = rig.start("receiver", "vms-ingest-bench", receiver.kind, address, str(cameras), *options,
                         core=cores.receiver)
     rig.wait_for("receiver", "ready")

@@ -15,15 +15,13 @@ use crate::latency::Latency;
 use crate::pacing::Pacing;
 use crate::report;
 
-/// Where a stamp is looked for, in bytes: it follows parameter sets, each in a packet of its own.
-const STAMPED: usize = 256;
-
 /// Receives until it is killed or a camera ends.
 pub(crate) fn run(
     farm: SocketAddr,
     urls: Vec<String>,
     kind: BackendKind,
     latency: Duration,
+    looks_for_stamps: bool,
 ) -> anyhow::Result<()> {
     let mut io = Backend::new(kind, Config::default())?;
     for url in urls {
@@ -31,15 +29,15 @@ pub(crate) fn run(
         io.adopt(socket.into())?;
         // Cameras that play must be read while the others are asked.
         io.wait(Some(Duration::ZERO), Duration::ZERO)?;
-        drain(&mut io, &mut Latency::new())?;
+        drain(&mut io, None)?;
     }
     println!("ready");
-    let mut seen = Latency::new();
+    let mut seen = looks_for_stamps.then(Latency::new);
     let mut pacing = Pacing::new(latency);
     let mut report_at = report::now();
     loop {
         let now = report::now();
-        drain(&mut io, &mut seen)?;
+        drain(&mut io, seen.as_mut())?;
         if now >= report_at {
             report_at = now + report::INTERVAL;
             let done = io.counters();
@@ -47,21 +45,23 @@ pub(crate) fn run(
                 "received_bytes": done.received_bytes, "turns": done.turns, "wake_ups": done.sleeps,
                 "system_calls": done.enters, "completions": done.completions,
                 "out_of_buffers": done.out_of_buffers, "rearms": done.rearms,
-                "latency": seen.percentiles(),
+                "latency": seen.as_ref().and_then(Latency::percentiles),
             }))?;
         }
         io.wait(Some(report_at.since(report::now())), pacing.hold(now, false))?;
     }
 }
 
-/// Takes what was received, and gives the buffers back. A unit's stamp stands near its beginning: nothing behind
-/// [`STAMPED`] is touched, as little as of units that arrive in pieces.
-fn drain(io: &mut Backend, latency: &mut Latency) -> anyhow::Result<()> {
+/// Takes what was received, and gives the buffers back. Stamps stand behind the padding of a unit, so who looks for one reads all
+/// that came; one that lies across two buffers is not seen.
+fn drain(io: &mut Backend, mut seen: Option<&mut Latency>) -> anyhow::Result<()> {
     while let Some(completion) = io.next_completion() {
         match completion {
             Completion::Received(_, bytes) => {
-                if let Some(sent) = vms_stamp::sent_at(&bytes[..bytes.len().min(STAMPED)]) {
-                    latency.record(report::now().0.saturating_sub(sent));
+                if let Some(seen) = seen.as_deref_mut()
+                    && let Some(sent) = vms_stamp::sent_at(&bytes)
+                {
+                    seen.record(report::now().0.saturating_sub(sent));
                 }
             }
             Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),

@@ -39,6 +39,9 @@ enum Command {
         /// How long to gather, as the daemon's option.
         #[arg(long, default_value_t = 500)]
         latency_us: u64,
+        /// Tell how long after their sending units came. It costs a look at each byte.
+        #[arg(long)]
+        stamps: bool,
     },
     /// The peer.
     Retina {
@@ -77,12 +80,13 @@ enum Io {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Discard { cameras, io, latency_us } => {
+        Command::Discard { cameras, io, latency_us, stamps } => {
             let kind = match io {
                 Io::Uring => BackendKind::Uring,
                 Io::Epoll => BackendKind::Epoll,
             };
-            discard::run(cameras.farm, cameras.urls(), kind, Duration::from_micros(latency_us))
+            let latency = Duration::from_micros(latency_us);
+            discard::run(cameras.farm, cameras.urls(), kind, latency, stamps)
         }
         Command::Retina { cameras } => peer::run(cameras.urls()),
         Command::Wake { own, other } => wake::run(own, other),

@@ -51,9 +51,7 @@ async fn receive(urls: Vec<String>) -> anyhow::Result<()> {
     loop {
         every.tick().await;
         let latency = done.latency.borrow().percentiles();
-        report::print(
-            &json!({ "units": done.units.get(), "bytes": done.bytes.get(), "latency": latency }),
-        )?;
+        report::print(&json!({ "units": done.units.get(), "bytes": done.bytes.get(), "latency": latency }))?;
     }
 }
 
