@@ -78,24 +78,31 @@ pub const READER_SLOTS_MAX: u32 = STREAMS_MAX as u32;
 /// How long a reader that has connected may stay without saying what it wants.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers let in: each costs two segments and some hundred microseconds of the attach thread. The others wait.
-pub const CONNECT_RATE: Rate = Rate { burst: 64, per_second: 32 };
+pub const CONNECT_RATE: Rate = Rate::per_second(64, 32);
 /// Connections that the readers of one guest (a user that an access list names) may open. More are closed.
-pub const GUEST_CONNECT_RATE: Rate = Rate { burst: 16, per_second: 4 };
+pub const GUEST_CONNECT_RATE: Rate = Rate::per_second(16, 4);
 /// Sessions that the readers of one guest may have at once.
 pub const GUEST_SESSIONS_MAX: usize = 8;
 /// Bytes of sessions and rings that the processes of one guest may be given in their lives: they may keep what they detach.
 pub const GUEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Streams that one reader attaches: each costs a ring, and tens of microseconds of the control thread and of a shard.
 /// More are refused.
-pub const ATTACH_RATE: Rate = Rate { burst: READER_SLOTS_MAX, per_second: 256 };
+pub const ATTACH_RATE: Rate = Rate::per_second(READER_SLOTS_MAX, 256);
 
-/// How often something may happen: so many times at once, and then so many times a second.
+/// How often something may happen: so many times at once, and then once in so long a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// At once, after a pause; at least 1.
     pub burst: u32,
-    /// A second, in the long run; at least 1.
-    pub per_second: u32,
+    /// In the long run, once in this time.
+    pub interval: Duration,
+}
+
+impl Rate {
+    /// `burst` times at once, and then `times` a second; at least 1.
+    pub const fn per_second(burst: u32, times: u32) -> Self {
+        Self { burst, interval: Duration::from_nanos(1_000_000_000 / times as u64) }
+    }
 }
 
 // Shards ---------------------------------------------------------------------------------------------------
@@ -170,10 +177,8 @@ pub const LOOKUPS_MAX: usize = 16;
 /// Events of one shard that the control thread takes before it looks after its callers again.
 pub const EVENTS_PER_PASS: usize = 256;
 
-/// Lines of the log that one stream may take at once.
-pub const LOG_LINES_BURST: u32 = 8;
-/// After that: one in this time.
-pub const LOG_LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Lines of the log that one stream may take.
+pub const LOG_LINES: Rate = Rate { burst: 8, interval: Duration::from_secs(10) };
 /// How long it takes until a state for the same reason is news again, which is told in any case.
 pub const LOG_NEWS_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -191,7 +196,7 @@ pub const CONFIG_LEN_MAX: u64 = 4 * 1024 * 1024;
 /// Reader programs that the daemon looks after.
 pub const PROGRAMS_MAX: usize = 16;
 /// Lines of one reader program that go to the log.
-pub const PROGRAM_LINES: Rate = Rate { burst: 100, per_second: 10 };
+pub const PROGRAM_LINES: Rate = Rate::per_second(100, 10);
 /// Bytes of such a line; the rest is another one.
 pub const PROGRAM_LINE_LEN_MAX: u64 = 4096;
 /// How long a reader program may take to end, once it was told to: a recorder finishes its file.

@@ -140,7 +140,7 @@ fn who_connects_and_says_nothing_is_turned_away_and_who_speaks_stays() {
 
 #[test]
 fn connections_above_the_rate_wait_and_attachments_above_it_are_refused() {
-    let rate = Rate { burst: 1, per_second: 5 };
+    let rate = Rate::per_second(1, 5);
     let daemon = Daemon::start_with("rate", Limits { connects: rate, ..Limits::default() });
     let before = monotonic();
     for _ in 0..3 {

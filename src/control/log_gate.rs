@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!  state change ─▶ new reason? ─yes──────────────────────▶ told
-//!                      └─no─▶ a token left? ─yes─▶ told, with how many were not
-//!                                 └─no─▶ counted ── a token is there again ─▶ "so many more"
+//!                      └─no─▶ a line left? ──yes─▶ told, with how many were not
+//!                                 └─no─▶ counted ── a line is there again ──▶ "so many more"
 //! ```
 //! Pure: time is an argument. What is not told is still in the log at level debug, in the API and in the metrics.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use crate::ids::StreamUid;
 use crate::ingest::{Reason, State};
-use crate::limits::{LOG_LINE_INTERVAL, LOG_LINES_BURST, LOG_NEWS_INTERVAL};
+use crate::limits::{LOG_LINES, LOG_NEWS_INTERVAL};
+use crate::publish::attach::Allowance;
 use crate::time::Mono;
 
 /// The gate of all streams.
@@ -36,9 +36,7 @@ pub(crate) enum Verdict {
 /// One stream's.
 #[derive(Debug)]
 struct Gate {
-    tokens: u32,
-    /// Up to when tokens were given.
-    since: Mono,
+    lines: Allowance,
     /// When a state was last told for its reason. Bounded: there are that many of either.
     told: Vec<(State, Reason, Mono)>,
     untold: u64,
@@ -49,7 +47,7 @@ struct Gate {
 impl LogGate {
     /// A stream came into a state that is worth a line.
     pub(crate) fn admit(&mut self, uid: StreamUid, state: State, reason: Reason, now: Mono) -> Verdict {
-        self.streams.entry(uid).or_insert_with(|| Gate::new(now)).admit(state, reason, now)
+        self.streams.entry(uid).or_insert_with(Gate::new).admit(state, reason, now)
     }
 
     /// How many lines of a stream were not told, once one may be told again; asked for now and then.
@@ -59,7 +57,7 @@ impl LogGate {
 
     /// The stream's camera is throttled: whether that is news.
     pub(crate) fn admit_throttled(&mut self, uid: StreamUid, now: Mono) -> bool {
-        let gate = self.streams.entry(uid).or_insert_with(|| Gate::new(now));
+        let gate = self.streams.entry(uid).or_insert_with(Gate::new);
         let is_news = gate.throttled_at.is_none_or(|told| now.since(told) >= LOG_NEWS_INTERVAL);
         if is_news {
             gate.throttled_at = Some(now);
@@ -74,14 +72,14 @@ impl LogGate {
 }
 
 impl Gate {
-    const fn new(now: Mono) -> Self {
-        Self { tokens: LOG_LINES_BURST, since: now, told: Vec::new(), untold: 0, throttled_at: None }
+    const fn new() -> Self {
+        Self { lines: Allowance::new(LOG_LINES), told: Vec::new(), untold: 0, throttled_at: None }
     }
 
     fn admit(&mut self, state: State, reason: Reason, now: Mono) -> Verdict {
         let is_news = self.is_news(state, reason, now);
-        let has_token = self.take_token(now);
-        if is_news || has_token {
+        let has_line = self.lines.take(now).is_ok();
+        if is_news || has_line {
             Verdict::Told { untold: std::mem::take(&mut self.untold) }
         } else {
             self.untold = self.untold.saturating_add(1);
@@ -105,30 +103,12 @@ impl Gate {
         }
     }
 
-    fn take_token(&mut self, now: Mono) -> bool {
-        self.refill(now);
-        let has_one = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        has_one
-    }
-
-    fn refill(&mut self, now: Mono) {
-        let intervals = now.since(self.since).as_nanos() / LOG_LINE_INTERVAL.as_nanos();
-        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(intervals).min(LOG_LINES_BURST);
-        self.since = if self.tokens == LOG_LINES_BURST { now } else { self.since + span(intervals) };
-    }
-
     fn take_untold(&mut self, now: Mono) -> Option<u64> {
-        if self.untold == 0 || !self.take_token(now) {
+        if self.untold == 0 || self.lines.take(now).is_err() {
             return None;
         }
         Some(std::mem::take(&mut self.untold))
     }
-}
-
-fn span(intervals: u32) -> Duration {
-    LOG_LINE_INTERVAL.saturating_mul(intervals)
 }
 
 #[cfg(test)]
@@ -196,7 +176,7 @@ mod tests {
         for ms in 0..1000 {
             gate.admit(FLAPPER, State::Backoff, Reason::ConnectRefused, at(ms));
         }
-        for line in 0..u64::from(LOG_LINES_BURST) {
+        for line in 0..u64::from(LOG_LINES.burst) {
             assert!(is_told(gate.admit(
                 StreamUid(2),
                 State::Backoff,
@@ -213,9 +193,9 @@ mod tests {
             gate.admit(FLAPPER, State::Streaming, Reason::None, at(ms));
         }
         assert_eq!(gate.take_untold(FLAPPER, at(200)), None);
-        let untold = 100 - u64::from(LOG_LINES_BURST);
-        assert_eq!(gate.take_untold(FLAPPER, at(100) + LOG_LINE_INTERVAL), Some(untold));
-        assert_eq!(gate.take_untold(FLAPPER, at(100) + LOG_LINE_INTERVAL * 3), None, "told once");
+        let untold = 100 - u64::from(LOG_LINES.burst);
+        assert_eq!(gate.take_untold(FLAPPER, at(100) + LOG_LINES.interval), Some(untold));
+        assert_eq!(gate.take_untold(FLAPPER, at(100) + LOG_LINES.interval * 3), None, "told once");
         gate.forget(FLAPPER);
         assert!(gate.streams.is_empty());
     }

@@ -7,7 +7,7 @@ use crate::time::Mono;
 
 /// Allows what a [`Rate`] allows.
 ///
-/// Invariant: as if each time used had taken `1 / per_second`, all of them would be over at `used_until`.
+/// Invariant: as if each time used had taken the rate's interval, all of them would be over at `used_until`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Allowance {
     rate: Rate,
@@ -25,9 +25,9 @@ impl Allowance {
     /// # Errors
     /// When there is none left: when there will be.
     pub(crate) fn take(&mut self, now: Mono) -> Result<(), Mono> {
-        let one = Duration::from_secs(1) / self.rate.per_second.max(1);
-        let used_until = self.used_until.max(now) + one;
-        let over = used_until.since(now).saturating_sub(one * self.rate.burst.max(1));
+        let Rate { burst, interval } = self.rate;
+        let used_until = self.used_until.max(now) + interval;
+        let over = used_until.since(now).saturating_sub(interval * burst.max(1));
         if over > Duration::ZERO {
             return Err(now + over);
         }
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate_then_a_burst_again() {
-        let mut allowance = Allowance::new(Rate { burst: 3, per_second: 10 });
+        let mut allowance = Allowance::new(Rate::per_second(3, 10));
         let mut now = Mono(1_000_000_000);
         for _ in 0..2 {
             assert_eq!([(); 3].map(|()| allowance.take(now)), [Ok(()); 3]);

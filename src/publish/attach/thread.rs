@@ -39,7 +39,7 @@ const EVENTS_MAX: usize = 64;
 /// keeps the listening socket readable, so without a pause the thread would spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// How often it is said that somebody was turned away: whoever can reach the socket can make us say it.
-const COMPLAINT_RATE: Rate = Rate { burst: 10, per_second: 1 };
+const COMPLAINT_RATE: Rate = Rate::per_second(10, 1);
 
 #[derive(Debug)]
 enum Command {
