@@ -41,6 +41,9 @@ pub const SDP_SPROP_LEN_MAX: usize = PARAMETER_SETS_LEN_MAX;
 
 /// Payload bytes of an RTP packet in an RTSP interleaved frame (its length field has 16 bits).
 pub const RTP_PACKET_LEN_MAX: usize = 65_535;
+/// Bytes of packets of another source than the one that is heard, that are kept until it shows whether it has taken over: of most
+/// cameras a key picture.
+pub const HELD_PACKETS_LEN_MAX: usize = 256 * 1024;
 /// NAL units of one access unit. 4K H.265 with a slice a CTU row has under 200.
 pub const NALS_PER_UNIT_MAX: usize = 1024;
 /// Bytes of one access unit with its NAL index: a quarter of the arena, without the descriptor that stands there too.
@@ -231,6 +234,7 @@ const _: () = {
     assert!(CONNECT_RATE.burst as usize >= READERS_MAX, "after a restart all readers come back at once");
     assert!(ATTACH_RATE.burst >= READER_SLOTS_MAX, "and attach all their streams");
     assert!(UNIT_LEN_MAX > RTP_PACKET_LEN_MAX);
+    assert!(HELD_PACKETS_LEN_MAX > 2 * RTP_PACKET_LEN_MAX);
     assert!(ARENA_LEN_DEFAULT.is_power_of_two());
     assert!(
         MEMORY_RESERVE_MIN >= 4 * ARENA_LEN_DEFAULT as u64,

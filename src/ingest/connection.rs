@@ -17,7 +17,7 @@ use super::watch::{Finding, Watch};
 use crate::codec::AccessUnitSink;
 use crate::rtp::MediaClock;
 use crate::rtsp::{
-    CameraUrl, Channels, Credentials, Event, Framer, Media, Session, SessionConfig, SessionError,
+    CameraUrl, Channels, Credentials, Event, Framer, Media, RtpInfo, Session, SessionConfig, SessionError,
     SessionEvent,
 };
 use crate::time::{Mono, Now};
@@ -289,7 +289,7 @@ impl Connection {
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::Described { media } => self.on_described(&media),
-                SessionEvent::Playing { channels, .. } => self.on_playing(now, channels),
+                SessionEvent::Playing { channels, rtp_info } => self.on_playing(now, channels, rtp_info),
                 SessionEvent::Redirect { url, keep_credentials } => {
                     self.end(Progress::Redirected { url, keep_credentials }, sink);
                 }
@@ -312,10 +312,10 @@ impl Connection {
         self.media = MediaState::Described(Box::new(receiver));
     }
 
-    fn on_playing(&mut self, now: Now, channels: Channels) {
+    fn on_playing(&mut self, now: Now, channels: Channels, rtp_info: RtpInfo) {
         self.framer.set_channels(channels.rtp, channels.rtcp);
         if let MediaState::Described(receiver) = &mut self.media {
-            receiver.set_channels(channels);
+            receiver.set_channels(channels, rtp_info);
         }
         self.watch = Some(Watch::begin(now.mono, &self.policy));
         self.report_at = Some(now.mono + self.policy.report_interval);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  whole plain frame ───────┐
-//!  frame ─▶ PacketParser ─┬─ RTP ─▶ Sequence, MediaClock, WallClock ─▶ Depacketizer ─▶ sink
+//!  frame ─▶ PacketParser ─┬─ RTP ─▶ Sources, Sequence, MediaClock, WallClock ─▶ Depacketizer ─▶ sink
 //!                         └─ RTCP ─▶ WallClock
 //! ```
 //! What is not for this track (another channel, payload type, a packet that came twice) is counted and dropped;
@@ -15,10 +15,10 @@ use crate::codec::{self, AccessUnitSink, Codec, Depacketizer, PacketInfo};
 use crate::limits::OUTBOX_LEN_MAX;
 use crate::rtp::rtcp::{self, Feedback, Packet};
 use crate::rtp::{
-    Arrival, Header, MediaClock, PacketEvent, PacketParser, ReceptionReport, Sequence, WallClock,
-    plain_packet,
+    Admission, Announced, Arrival, Header, MediaClock, PacketEvent, PacketParser, ReceptionReport, Sequence,
+    Sources, WallClock, plain_packet,
 };
-use crate::rtsp::{Channels, Media};
+use crate::rtsp::{Channels, Media, RtpInfo};
 use crate::time::{Mono, Now};
 
 #[derive(Debug)]
@@ -27,11 +27,14 @@ pub(super) struct Receiver {
     payload_type: u8,
     parser: PacketParser,
     frame: Frame,
+    sources: Sources,
     sequence: Sequence,
     clock: MediaClock,
     wall: WallClock,
     depacketizer: Depacketizer,
     reports: Reports,
+    /// Packets that were used, and the bytes of their payloads.
+    used: (u64, u64),
     /// What [`CameraStats`] has been told already.
     accounted: Accounted,
 }
@@ -45,6 +48,8 @@ enum Frame {
     Open,
     /// Its payload goes to the depacketiser.
     Used,
+    /// Its payload is kept: its source may be the one that goes on.
+    Held,
 }
 
 /// What goes back to the camera.
@@ -59,8 +64,10 @@ struct Reports {
 #[derive(Debug, Default)]
 struct Accounted {
     units: codec::Stats,
+    used: (u64, u64),
     lost: u64,
     duplicates: u64,
+    refused: u64,
 }
 
 impl Receiver {
@@ -80,18 +87,21 @@ impl Receiver {
             payload_type: media.payload_type,
             parser: PacketParser::new(),
             frame: Frame::Ignored,
+            sources: Sources::new(),
             sequence: Sequence::new(),
             clock,
             wall: WallClock::new(),
             depacketizer,
             reports: Reports::new(seed),
+            used: (0, 0),
             accounted: Accounted::default(),
         }
     }
 
-    /// The channels that the camera settled on.
-    pub(super) const fn set_channels(&mut self, channels: Channels) {
+    /// The channels that the camera settled on, and what it says of its source.
+    pub(super) const fn set_channels(&mut self, channels: Channels, rtp_info: RtpInfo) {
         self.channels = channels;
+        self.sources.announce(Announced { ssrc: rtp_info.ssrc, sequence: rtp_info.sequence });
     }
 
     /// A whole interleaved frame. That of a plain packet needs no parser that remembers where it stands.
@@ -108,9 +118,13 @@ impl Receiver {
             return self.frame_bytes(now, frame, stats, sink);
         };
         self.packet_begin(now, header, stats, sink);
-        if std::mem::replace(&mut self.frame, Frame::Ignored) == Frame::Used {
-            self.depacketizer.packet_bytes(payload, sink);
-            self.depacketizer.packet_end(sink);
+        match std::mem::replace(&mut self.frame, Frame::Ignored) {
+            Frame::Used => {
+                self.depacketizer.packet_bytes(payload, sink);
+                self.depacketizer.packet_end(sink);
+            }
+            Frame::Held => self.sources.hold(payload),
+            Frame::Ignored | Frame::Open => {}
         }
     }
 
@@ -139,6 +153,10 @@ impl Receiver {
         while self.frame != Frame::Ignored {
             match self.parser.next(&mut bytes) {
                 Ok(Some(PacketEvent::Header(header))) => self.packet_begin(now, header, stats, sink),
+                Ok(Some(PacketEvent::Payload(piece))) if self.frame == Frame::Held => {
+                    self.sources.hold(piece)
+                }
+                Ok(Some(PacketEvent::End)) if self.frame == Frame::Held => {}
                 Ok(Some(PacketEvent::Payload(piece))) => self.depacketizer.packet_bytes(piece, sink),
                 Ok(Some(PacketEvent::End)) => self.depacketizer.packet_end(sink),
                 Ok(Some(PacketEvent::Rtcp(compound))) => {
@@ -161,6 +179,9 @@ impl Receiver {
 
     /// Nothing more comes: completes the open unit if it has a picture, else drops it.
     pub(super) fn end(&mut self, sink: &mut impl AccessUnitSink) {
+        if self.sources.end() {
+            self.hear_held(sink);
+        }
         self.frame = Frame::Ignored;
         self.depacketizer.flush(sink);
     }
@@ -215,7 +236,11 @@ impl Receiver {
         let (lost, duplicates) = (self.sequence.lost(), self.sequence.duplicates() + self.sequence.late());
         stats.lost_packets += lost.saturating_sub(self.accounted.lost);
         stats.duplicate_packets += duplicates - self.accounted.duplicates;
-        self.accounted = Accounted { units, lost, duplicates };
+        stats.packets += self.used.0 - self.accounted.used.0;
+        stats.payload_bytes += self.used.1 - self.accounted.used.1;
+        let refused = self.sources.refused();
+        stats.ignored_packets += refused - self.accounted.refused;
+        self.accounted = Accounted { units, used: self.used, lost, duplicates, refused };
     }
 
     fn packet_begin(
@@ -230,6 +255,33 @@ impl Receiver {
             stats.ignored_packets += 1;
             return;
         }
+        match self.sources.admit(&header, now) {
+            Admission::Heard => {}
+            Admission::Held => {
+                self.frame = Frame::Held;
+                return;
+            }
+            Admission::Refused => return,
+            Admission::TakesOver => self.hear_held(sink),
+        }
+        self.hear(now, header, sink);
+    }
+
+    /// The packets of a source that has taken over.
+    fn hear_held(&mut self, sink: &mut impl AccessUnitSink) {
+        let held = self.sources.take_held();
+        for (header, at, payload) in held.iter() {
+            self.hear(at, header, sink);
+            if std::mem::replace(&mut self.frame, Frame::Ignored) == Frame::Used {
+                self.depacketizer.packet_bytes(payload, sink);
+                self.depacketizer.packet_end(sink);
+            }
+        }
+        self.sources.put_back(held);
+    }
+
+    /// A packet of the source that is heard begins.
+    fn hear(&mut self, now: Now, header: Header, sink: &mut impl AccessUnitSink) {
         let lost_before =
             match self.sequence.receive(header.ssrc, header.sequence, header.timestamp, now.mono) {
                 Arrival::First => 0,
@@ -243,8 +295,8 @@ impl Receiver {
                 }
             };
         self.frame = Frame::Used;
-        stats.packets += 1;
-        stats.payload_bytes += header.payload_len as u64;
+        self.used.0 += 1;
+        self.used.1 += header.payload_len as u64;
         let packet = self.describe(now, &header, lost_before);
         self.depacketizer.packet_begin(&packet, sink);
     }

@@ -2,6 +2,7 @@
 
 mod endings;
 mod portions;
+mod sources;
 mod waits;
 
 use std::net::SocketAddr;
@@ -459,12 +460,16 @@ impl World {
     }
 
     fn packet(&mut self, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
+        self.packet_of(0x0909_0909, sequence, timestamp, marker, payload);
+    }
+
+    fn packet_of(&mut self, ssrc: u32, sequence: u16, timestamp: u32, marker: bool, payload: &[u8]) {
         let mut frame = vec![b'$', 0];
         frame.extend(u16::try_from(12 + payload.len()).unwrap().to_be_bytes());
         frame.extend([0x80, u8::from(marker) << 7 | 96]);
         frame.extend(sequence.to_be_bytes());
         frame.extend(timestamp.to_be_bytes());
-        frame.extend([9, 9, 9, 9]);
+        frame.extend(ssrc.to_be_bytes());
         frame.extend(payload);
         self.receive(&frame);
     }

@@ -15,6 +15,8 @@ pub struct Channels {
 /// numbers that never come, so nothing may be filtered by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RtpInfo {
+    /// Synchronisation source, from Transport.
+    pub ssrc: Option<u32>,
     /// First sequence number.
     pub sequence: Option<u16>,
     /// RTP time of the start of the range.
@@ -68,6 +70,18 @@ pub(super) fn parse_session(value: &str) -> (&str, Option<Duration>) {
         .filter(|&seconds| seconds > 0)
         .map(|seconds| Duration::from_secs(seconds.into()));
     (id, timeout)
+}
+
+/// Reads the `ssrc` of a Transport: eight hexadecimal digits (RFC 2326 section 12.39), of which cameras leave out leading zeros,
+/// and before which they put blanks and `0x`. `None` when it says several different ones.
+pub(super) fn parse_ssrc(value: &str) -> Option<u32> {
+    let named = value.split(';').filter_map(|part| part.split_once('='));
+    let mut all = named.filter(|(name, _)| name.trim().eq_ignore_ascii_case("ssrc")).map(|(_, value)| {
+        let digits = value.trim();
+        u32::from_str_radix(digits.strip_prefix("0x").unwrap_or(digits), 16).ok()
+    });
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
 }
 
 /// Reads the first stream of an RTP-Info; we set up only one.
@@ -140,8 +154,21 @@ mod tests {
     }
 
     #[test]
+    fn row29_the_source_of_a_transport() {
+        let ssrc = |value| parse_ssrc(&format!("RTP/AVP/TCP;unicast;{value};mode=play"));
+        assert_eq!(ssrc("ssrc=0A13C760"), Some(0x0a13_c760));
+        assert_eq!(ssrc("ssrc= 0x1234567"), Some(0x0123_4567));
+        assert_eq!(ssrc("SSRC=beef"), Some(0xbeef));
+        for none in
+            ["ssrc", "ssrc=", "ssrc=-1", "ssrc=xyz", "ssrc=123456789", "ssrc=1;ssrc=2", "interleaved=0-1"]
+        {
+            assert_eq!(ssrc(none), None, "{none}");
+        }
+    }
+
+    #[test]
     fn row61_rtp_info_is_read_as_far_as_it_goes() {
-        let info = |sequence, rtp_time| RtpInfo { sequence, rtp_time };
+        let info = |sequence, rtp_time| RtpInfo { ssrc: None, sequence, rtp_time };
         assert_eq!(parse_rtp_info("url=rtsp://c/t1;seq=7;rtptime=9;"), info(Some(7), Some(9)));
         assert_eq!(parse_rtp_info("url=x;seq=70000;rtptime=-1"), info(None, None));
         assert_eq!(parse_rtp_info("seq=1,url=y;seq=2"), info(Some(1), None));

@@ -162,6 +162,8 @@ struct Keepalive {
     /// The camera's session timeout.
     timeout: Duration,
     method: Method,
+    /// The source that SETUP was answered with.
+    ssrc: Option<u32>,
     /// Whether GET_PARAMETER was listed in Public; some cameras hang up on what they did not list.
     knows_get_parameter: bool,
     next: Option<Mono>,
@@ -195,6 +197,7 @@ impl Session {
         if self.phase == Phase::Idle {
             self.phase = Phase::Opening;
             self.send(Method::Options, now);
+            ssrc: None,
         }
     }
 

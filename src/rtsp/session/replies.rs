@@ -1,7 +1,7 @@
 //! What each answer means: the way from OPTIONS to PLAY, and the ways out of it.
 
 use super::fields::{self, Transport};
-use super::{Method, Phase, Session, SessionError, SessionEvent};
+use super::{Method, Phase, RtpInfo, Session, SessionError, SessionEvent};
 use crate::rtsp::auth::AuthError;
 use crate::rtsp::control::ControlUris;
 use crate::rtsp::message::Response;
@@ -84,7 +84,9 @@ impl Session {
     fn on_set_up(&mut self, response: &Response, now: Mono) {
         self.is_set_up = true;
         self.note_session(response);
-        match response.headers.first("Transport").map_or(Transport::AsAsked, fields::parse_transport) {
+        let transport = response.headers.first("Transport");
+        self.ssrc = transport.and_then(fields::parse_ssrc);
+        match transport.map_or(Transport::AsAsked, fields::parse_transport) {
             Transport::Channels(channels) => self.channels = channels,
             Transport::AsAsked => {}
             Transport::Refused => return self.fail(SessionError::TransportRefused),
@@ -102,6 +104,7 @@ impl Session {
 
     /// The latest session id wins; some cameras never send one, and want none.
     fn note_session(&mut self, response: &Response) {
+        let rtp_info = RtpInfo { ssrc: self.ssrc, ..rtp_info };
         let (id, timeout) = response.headers.first("Session").map(fields::parse_session).unwrap_or_default();
         if !id.is_empty() {
             self.session_id = Some(id.to_owned());

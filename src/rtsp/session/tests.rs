@@ -28,12 +28,15 @@ fn from_options_to_closed() {
     assert!(setup.starts_with("SETUP rtsp://cam:8554/live?x=1/t1 RTSP/1.0\r\n"), "{setup}");
     assert!(setup.contains("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"));
     assert!(matches!(camera.event(), Some(SessionEvent::Described { media }) if media.payload_type == 96));
-    camera.reply(200, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 77;timeout=20\r\n");
+    camera.reply(
+        200,
+        "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=000000A1\r\nSession: 77;timeout=20\r\n",
+    );
     let play = camera.sent();
     assert!(play.starts_with("PLAY rtsp://cam:8554/live?x=1/ RTSP/1.0\r\n"), "{play}");
     assert!(play.contains("Session: 77\r\n"));
     camera.reply(200, "RTP-Info: url=x;seq=7;rtptime=9\r\n");
-    let rtp_info = RtpInfo { sequence: Some(7), rtp_time: Some(9) };
+    let rtp_info = RtpInfo { ssrc: Some(0xa1), sequence: Some(7), rtp_time: Some(9) };
     assert_eq!(camera.event(), Some(SessionEvent::Playing { channels: ASKED_CHANNELS, rtp_info }));
 
     assert_eq!(camera.session.poll_timeout(), Some(camera.now + Duration::from_secs(10)));

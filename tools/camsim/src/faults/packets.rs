@@ -73,10 +73,19 @@ pub(super) const TABLE: &[Kind] = &[
             Codec::H264 => vec![0x41, 0x9a, 1, 2, 3],
             Codec::H265 => vec![0x02, 0x01, 0xd0, 1, 2],
         });
-        (old.ssrc, old.sequence, old.timestamp) = (0x0bad_5e55, 4711, 1_000_000);
+        age(&mut old);
         let mut bytes = Vec::new();
         old.write(&mut bytes);
         wire.raw(bytes);
+    }),
+    Kind::nth("old-video", &[18], "each unit's packets once more, as an earlier session's", |wire| {
+        let mut bytes = Vec::new();
+        for packet in wire.packets() {
+            let mut old = packet.clone();
+            age(&mut old);
+            old.write(&mut bytes);
+        }
+        wire.frames.push(Frame::Raw(bytes));
     }),
     // RTP headers --------------------------------------------------------------------------------------------
     Kind::unit("lose", &[], "each PACKETS-th packet is missing; the sequence numbers tell", |wire| {
@@ -285,6 +294,13 @@ fn cut(wire: &mut Wire<'_>, repeat: bool) {
         whole.write(&mut bytes);
         wire.frames.insert(at + 1, Frame::Raw(bytes));
     }
+/// Makes a packet one of an earlier session.
+fn age(packet: &mut Packet) {
+    packet.ssrc ^= 0x0bad_5e55;
+    packet.sequence = packet.sequence.wrapping_sub(4711);
+    packet.timestamp = packet.timestamp.wrapping_sub(600 * 90_000);
+}
+
 }
 
 /// A fragment of a slice, in a packet of its own before the unit.
