@@ -34,8 +34,6 @@ pub(super) struct Assembler {
     /// The highest temporal layer seen.
     temporal_id_max: u8,
     marker_seen: bool,
-    /// Units in a row that another timestamp ended.
-    unmarked_units: u32,
     stats: Stats,
 }
 
@@ -103,7 +101,6 @@ impl Assembler {
             key_begins_with: None,
             temporal_id_max: 0,
             marker_seen: false,
-            unmarked_units: 0,
             stats: Stats::default(),
         }
     }
@@ -229,19 +226,11 @@ impl Assembler {
     /// The packet that ended had the marker.
     pub(super) fn marker(&mut self, sink: &mut impl AccessUnitSink) {
         self.marker_seen = true;
-        self.unmarked_units = 0;
         self.nal_end();
         if self.state == UnitState::Open && !self.unit.has_slice {
             return;
         }
         self.finish(sink);
-    }
-
-    /// Nothing came for a frame's time: ends the unit of a camera that sends no markers.
-    pub(super) fn idle(&mut self, sink: &mut impl AccessUnitSink) {
-        if self.unit.has_slice && self.unmarked_units >= UNMARKED_UNITS_MIN {
-            self.finish(sink);
-        }
     }
 
     /// Nothing more comes: publishes the open unit if it has a slice. Without its marker, from a camera that
@@ -253,7 +242,6 @@ impl Assembler {
         self.unit.damaged |= self.marker_seen;
         self.finish(sink);
         self.marker_seen = false;
-        self.unmarked_units = 0;
     }
 
     /// Drops the open unit.
@@ -266,13 +254,14 @@ impl Assembler {
         self.nal = None;
         self.unit = Unit::default();
         self.marker_seen = false;
-        self.unmarked_units = 0;
     }
 
     /// A packet of another timestamp came while a unit is open, or after packets that opened none.
     fn other(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) -> bool {
         if self.state != UnitState::Open || self.unit.has_slice {
-            self.unmarked_units = self.unmarked_units.saturating_add(1);
+            if cuts_nal {
+                self.cut_nal();
+            }
             self.finish(sink);
             return true;
         }
@@ -498,6 +487,3 @@ const fn begins_unit(kind: NalKind) -> bool {
 pub(super) fn header_of(nal: &[u8]) -> [u8; 2] {
     [nal.first().copied().unwrap_or(0), nal.get(1).copied().unwrap_or(0)]
 }
-
-/// After so many units without a marker a camera is known to send none.
-const UNMARKED_UNITS_MIN: u32 = 8;

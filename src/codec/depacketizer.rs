@@ -13,7 +13,6 @@ use crate::limits::{RTP_PACKET_LEN_MAX, UNIT_LEN_MAX};
 ///
 /// ```text
 /// packet_begin ─▶ packet_bytes* ─▶ packet_end      for each packet, in order
-///         idle                                     nothing came for a frame's time
 ///         flush                                    nothing more comes
 /// ```
 /// Nothing is allocated per packet or unit, but that a changed parameter set may grow its copy. The result does not
@@ -132,15 +131,9 @@ impl Depacketizer {
         if !self.marker {
             return;
         }
-        self.note_unended_fragment();
-        self.units.marker(sink);
-    }
-
-    /// Nothing came for a frame's time: ends the open unit of a camera that is known to send no markers (FLIR M400),
-    /// which else waits for the next unit's first packet.
-    pub fn idle(&mut self, sink: &mut impl AccessUnitSink) {
-        if self.step == Step::Drop && !self.fragmenting {
-            self.units.idle(sink);
+        if self.fragmenting && step != Step::PayloadHeader && self.packing == PayloadKind::Fragment {
+            // The marker says what the fragment does not: that it is the last (RFC 6184 §5.1, RFC 7798 §4.1).
+            self.last_fragments = LastFragments::SometimesMarked;
         }
     }
 

@@ -71,24 +71,6 @@ fn without_markers_the_timestamp_ends_units() {
 }
 
 #[test]
-fn silence_ends_a_unit_of_a_camera_that_is_known_to_send_no_markers() {
-    let mut camera = Camera::h264();
-    for timestamp in 0..20 {
-        camera.send(timestamp, false, SLICE);
-        camera.depacketizer.idle(&mut camera.sink);
-        let waiting = usize::from(timestamp < 8);
-        assert_eq!(camera.sink.units.len() + waiting, 1 + timestamp as usize);
-    }
-    camera.send(20, false, &[0x7c, 0x81, 0x9a]);
-    camera.depacketizer.idle(&mut camera.sink);
-    assert!(camera.depacketizer.unit_open(), "a fragment is missing its end");
-    camera.send(20, true, &[0x7c, 0x41, 1]);
-    camera.send(21, false, SLICE);
-    camera.depacketizer.idle(&mut camera.sink);
-    assert!(camera.depacketizer.unit_open(), "it sends markers now");
-}
-
-#[test]
 fn a_unit_cut_off_before_its_marker_is_damaged() {
     let mut camera = Camera::h264();
     camera.send(0, true, IDR);

@@ -136,7 +136,7 @@ impl Stream {
     /// What the daemon says of itself, not of a packet.
     fn control(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
         let sets = packets::parameter_sets(self.codec);
-        let choice = input.int_in_range(0..=5)?;
+        let choice = input.int_in_range(0..=4)?;
         let each = [(&mut self.whole, &mut self.whole_sink), (&mut self.cut, &mut self.cut_sink)];
         for (depacketizer, sink) in each {
             match choice {
@@ -144,8 +144,7 @@ impl Stream {
                 1 => depacketizer.reset(sink),
                 2 => depacketizer.mark_damaged(),
                 3 => depacketizer.set_parameter_sets(sets.iter().copied()),
-                4 => depacketizer.set_parameter_sets([]),
-                _ => depacketizer.idle(sink),
+                _ => depacketizer.set_parameter_sets([]),
             }
         }
         self.counts &= !matches!(choice, 0 | 1);
