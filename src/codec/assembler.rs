@@ -126,8 +126,14 @@ impl Assembler {
         }
     }
 
-    /// A packet begins. Ends the open unit when the packet is not of it; true when it did.
-    pub(super) fn packet(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) -> bool {
+    /// A packet begins. Ends the open unit when the packet is not of it; true when it did. `cuts_nal`: the NAL unit that is open
+    /// lacks its end then.
+    pub(super) fn packet(
+        &mut self,
+        packet: &PacketInfo,
+        cuts_nal: bool,
+        sink: &mut impl AccessUnitSink,
+    ) -> bool {
         let first = self.unit.first;
         if packet.lost_before > 0
             || (self.marker_seen && first.is_some_and(|first| is_another_source(&first, packet)))
@@ -135,7 +141,8 @@ impl Assembler {
             self.cut_nal();
             self.unit.damaged |= self.state == UnitState::Open;
         }
-        let ended = first.is_some_and(|first| is_another_unit(&first, packet)) && self.other(packet, sink);
+        let ended =
+            first.is_some_and(|first| is_another_unit(&first, packet)) && self.other(packet, cuts_nal, sink);
         if packet.lost_before > 0 {
             self.unit.lost = self.unit.lost.saturating_add(packet.lost_before);
             self.unit.head_in_doubt |= self.state == UnitState::Closed;
@@ -257,7 +264,7 @@ impl Assembler {
     }
 
     /// A packet of another timestamp came while a unit is open, or after packets that opened none.
-    fn other(&mut self, packet: &PacketInfo, sink: &mut impl AccessUnitSink) -> bool {
+    fn other(&mut self, packet: &PacketInfo, cuts_nal: bool, sink: &mut impl AccessUnitSink) -> bool {
         if self.state != UnitState::Open || self.unit.has_slice {
             if cuts_nal {
                 self.cut_nal();

@@ -41,12 +41,24 @@ pub struct Depacketizer {
     fragmenting: bool,
     /// The fragment is its NAL unit's last.
     ends: bool,
+    last_fragments: LastFragments,
     /// A payload, or the payloads of fragments, in Annex B form; allocated when a camera sends the first.
     byte_stream: Vec<u8>,
     /// The fragmented NAL unit goes to `byte_stream` until it ends.
     gathering: bool,
     /// The camera (V380) has sent several NAL units as one, so each is looked through. It costs a copy.
     sends_annex_b: bool,
+}
+
+/// Whether the camera says which fragment is a NAL unit's last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastFragments {
+    /// It has never said so.
+    Unmarked,
+    /// It has, and has never been seen not to: a NAL unit without one lacks its end.
+    Marked,
+    /// Of some. The payloader of webrtc-rs does not when the last is as long as the others.
+    SometimesMarked,
 }
 
 /// What the next bytes of the payload are.
@@ -84,6 +96,7 @@ impl Depacketizer {
             nal_left: 0,
             fragmenting: false,
             ends: false,
+            last_fragments: LastFragments::Unmarked,
             byte_stream: Vec::new(),
             gathering: false,
             sends_annex_b: false,
@@ -101,8 +114,13 @@ impl Depacketizer {
         if packet.lost_before > 0 {
             self.drop_gathered();
         }
-        if self.units.packet(packet, sink) || packet.lost_before > 0 {
+        let cuts_nal = self.fragmenting && self.last_fragments == LastFragments::Marked;
+        if self.units.packet(packet, cuts_nal, sink) {
             self.drop_gathered();
+            self.units.stats_mut().fragments_unended +=
+                u64::from(self.fragmenting && packet.lost_before == 0);
+            self.fragmenting = false;
+        } else if packet.lost_before > 0 {
             self.fragmenting = false;
         }
         self.marker = packet.marker;
@@ -120,7 +138,8 @@ impl Depacketizer {
 
     /// Ends the packet. With the marker it ends the unit.
     pub fn packet_end(&mut self, sink: &mut impl AccessUnitSink) {
-        match std::mem::replace(&mut self.step, Step::Drop) {
+        let step = std::mem::replace(&mut self.step, Step::Drop);
+        match step {
             // What remains behind an aggregate's last NAL unit is padding.
             Step::Drop | Step::AggregateLength => {}
             Step::PayloadHeader | Step::FragmentHeader | Step::NalHeader => self.malformed(),
@@ -135,6 +154,8 @@ impl Depacketizer {
             // The marker says what the fragment does not: that it is the last (RFC 6184 §5.1, RFC 7798 §4.1).
             self.last_fragments = LastFragments::SometimesMarked;
         }
+        self.end_unended_fragment();
+        self.units.marker(sink);
     }
 
     /// Nothing more comes: publishes what is open if it has a picture. A packet that has begun and not ended is one whose rest
@@ -256,6 +277,9 @@ impl Depacketizer {
     /// RFC 6184 §5.8, RFC 7798 §4.4.3.
     fn fragment_header(&mut self, header: u8, sink: &mut impl AccessUnitSink) {
         self.ends = header & FRAGMENT_END != 0;
+        if self.ends && self.last_fragments == LastFragments::Unmarked {
+            self.last_fragments = LastFragments::Marked;
+        }
         self.nal_left = self.left;
         self.step = Step::Nal;
         if header & FRAGMENT_START != 0 {
@@ -321,21 +345,18 @@ impl Depacketizer {
         }
     }
 
-    /// Another NAL unit comes where a fragment should. No packet is missing, so neither are bytes.
+    /// Something else comes where a fragment should. No packet is missing, yet bytes may be.
     fn end_unended_fragment(&mut self) {
-        if self.note_unended_fragment() {
+        if !std::mem::take(&mut self.fragmenting) {
+            return;
+        }
+        self.drop_gathered();
+        self.units.stats_mut().fragments_unended += 1;
+        if self.last_fragments == LastFragments::Marked {
+            self.units.cut_nal();
+        } else {
             self.units.nal_end();
         }
-    }
-
-    /// Whether a NAL unit in fragments is open that will not end. It is kept: some cameras never say which fragment is the last.
-    fn note_unended_fragment(&mut self) -> bool {
-        let is_unended = std::mem::take(&mut self.fragmenting);
-        if is_unended {
-            self.drop_gathered();
-            self.units.stats_mut().fragments_unended += 1;
-        }
-        is_unended
     }
 
     /// Whether what begins like this may be an access unit with start codes in it that the camera takes for one NAL unit: no

@@ -1,5 +1,6 @@
 //! What real cameras did to real users, packet by packet.
 
+mod fragments;
 mod loss;
 
 use super::*;

@@ -189,6 +189,18 @@ pub(super) const TABLE: &[Kind] = &[
     Kind::nth("endless-fragment", &[73], "a fragment that starts and never ends", |wire| {
         fragment_before(wire, FU_START, &[1; 30]);
     }),
+    Kind::nth("lost-end", &[73], "a unit without its last fragment, and no number tells", |wire| {
+        let codec = wire.codec;
+        let is_end = |frame: &mut Frame| match frame {
+            Frame::Packet(packet) => {
+                fu_flags(&packet.payload, codec).is_some_and(|flags| flags & FU_END != 0)
+            }
+            Frame::Raw(_) => false,
+        };
+        if wire.frames.pop_if(is_end).is_some() {
+            wire.next_sequence = wire.next_sequence.wrapping_sub(1);
+        }
+    }),
     Kind::nth("empty-fragment", &[73], "fragments without a byte between those of a NAL unit", |wire| {
         let codec = wire.codec;
         let at = wire.frames.iter().position(|frame| match frame {
@@ -282,6 +294,13 @@ pub(super) const TABLE: &[Kind] = &[
     }),
 ];
 
+/// Makes a packet one of an earlier session.
+fn age(packet: &mut Packet) {
+    packet.ssrc ^= 0x0bad_5e55;
+    packet.sequence = packet.sequence.wrapping_sub(4711);
+    packet.timestamp = packet.timestamp.wrapping_sub(600 * 90_000);
+}
+
 /// Leaves out the end of a packet in the middle of the unit; `repeat`: the whole packet follows.
 fn cut(wire: &mut Wire<'_>, repeat: bool) {
     // Not the last: what is missing is taken from what follows, and that is to be of the same unit.
@@ -294,13 +313,6 @@ fn cut(wire: &mut Wire<'_>, repeat: bool) {
         whole.write(&mut bytes);
         wire.frames.insert(at + 1, Frame::Raw(bytes));
     }
-/// Makes a packet one of an earlier session.
-fn age(packet: &mut Packet) {
-    packet.ssrc ^= 0x0bad_5e55;
-    packet.sequence = packet.sequence.wrapping_sub(4711);
-    packet.timestamp = packet.timestamp.wrapping_sub(600 * 90_000);
-}
-
 }
 
 /// A fragment of a slice, in a packet of its own before the unit.
