@@ -27,8 +27,8 @@ use crate::ingest::{CameraConfig, Policy};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
-    self, BackendKind, Command, CommandSender, Event, EventReceiver, MovingStream, NewStream, ProbeError,
-    Refused, ShardConfig, ShardStats,
+    self, BackendKind, Command, CommandSender, Connects, Event, EventReceiver, MovingStream, NewStream,
+    ProbeError, Refused, ShardConfig, ShardStats,
 };
 
 /// All shards.
@@ -131,13 +131,15 @@ impl Engine {
         let backend = io.backend;
         let policy = config.policy.clone();
         let mut engine = Self { shards: Vec::new(), io, policy, live: HashMap::new() };
+        let connects_at_once = NonZeroUsize::new(config.connects_at_once.into()).unwrap_or(NonZeroUsize::MIN);
+        let connects = Connects::new(connects_at_once);
         let mut bells = Vec::new();
         for index in 0..config.shards.get() {
             let mut shard_config = ShardConfig {
                 index,
                 core: cores.get(index).copied(),
                 latency: config.latency,
-                connects_at_once: connects_of_a_shard(config),
+                connects: connects.clone(),
                 backend,
                 io: Default::default(),
             };
@@ -394,12 +396,6 @@ impl Bell {
         self.0.readable().await?.clear_ready();
         Ok(())
     }
-}
-
-/// A shard's part of the connects that may be under way at once: at least one, so that no shard stands still.
-fn connects_of_a_shard(config: &Config) -> NonZeroUsize {
-    let part = usize::from(config.connects_at_once) / config.shards.get();
-    NonZeroUsize::new(part).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Makes a stream's memory. Takes milliseconds, because every page of it is touched.

@@ -31,6 +31,11 @@ impl Line {
         Some(place)
     }
 
+    /// The first, who stays.
+    pub(super) fn first(&self) -> Option<usize> {
+        self.places.front().copied()
+    }
+
     /// How many stand in it.
     pub(super) fn len(&self) -> usize {
         self.places.len()

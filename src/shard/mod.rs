@@ -5,11 +5,12 @@
 //!                       │ io ⇄ stream: camera ──▶ publisher  │
 //!  control ◀──Event──── └────────────────────────────────────┘
 //! ```
-//! Shards share nothing. A stream lives in one shard at a time, from [`Command::Add`] to [`Event::Removed`]; between, it goes
+//! Shards share nothing but the count of [`Connects`]. A stream lives in one shard at a time, from [`Command::Add`] to [`Event::Removed`]; between, it goes
 //! from one to another by value ([`Event::Departed`], [`Command::Arrive`]). What a stream may
 //! do in a turn is bounded, and a panic of one is caught at its boundary, so that no camera is noticed by another.
 
 mod command;
+mod connects;
 mod deadlines;
 mod events;
 mod gate;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use crate::io::{BackendKind, ProbeError, probe};
 pub use command::{Command, Event, NewStream, ShardStats, StreamStats};
+pub use connects::Connects;
 pub use handle::{CommandSender, EventReceiver, Refused};
 pub use stream::{MovingStream, connect_failure, peer_close};
 pub use thread::{ShardConfig, ShardHandle, StartError, spawn};

@@ -239,7 +239,7 @@ impl Running {
             index: 0,
             core: core_affinity::get_core_ids().and_then(|cores| cores.first().copied()),
             latency: Duration::from_micros(500),
-            connects_at_once,
+            connects: Connects::new(connects_at_once),
             backend: kind,
             io: io::Config { sockets_max: 16, ..io::Config::default() },
         };

@@ -1,7 +1,6 @@
 //! Starts a shard's thread and waits until it stands.
 
 use std::io as std_io;
-use std::num::NonZeroUsize;
 use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use ringbuf::traits::Split;
 use ringbuf::{HeapCons, HeapRb};
 
 use super::command::Command;
+use super::connects::Connects;
 use super::events::EventSender;
 use super::gate::Gate;
 use super::handle::{CommandSender, EventReceiver};
@@ -20,7 +20,7 @@ use crate::io::{Backend, BackendKind, Config as IoConfig, Errno, SetupError, Wak
 use crate::limits::{COMMAND_QUEUE_LEN, EVENT_QUEUE_LEN};
 
 /// What a shard is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ShardConfig {
     /// Which one, from 0; in the thread's name.
     pub index: usize,
@@ -28,8 +28,8 @@ pub struct ShardConfig {
     pub core: Option<CoreId>,
     /// How long it may gather when it is busy. Zero: never.
     pub latency: Duration,
-    /// How many cameras it connects to at once; others wait for their turn.
-    pub connects_at_once: NonZeroUsize,
+    /// Whose turn it is to connect, of its cameras and those of other shards.
+    pub connects: Connects,
     /// What carries its bytes.
     pub backend: BackendKind,
     /// Its sockets and buffers.
@@ -105,8 +105,7 @@ fn run(
     if ready.send(Ok(io.waker())).is_err() {
         return;
     }
-    let mut shard =
-        Shard::new(io, events, commands, Pacing::new(config.latency), Gate::new(config.connects_at_once));
+    let mut shard = Shard::new(io, events, commands, Pacing::new(config.latency), Gate::new(config.connects));
     if let Err(error) = shard.run() {
         tracing::error!(shard = config.index, %error, "the shard cannot go on");
     }

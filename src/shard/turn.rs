@@ -151,15 +151,19 @@ impl Shard {
             Command::Add(new) if self.is_ending => self.events.removed(new.uid, new.publisher),
             Command::Add(new) => self.add(*new, now),
             Command::Remove { uid } => self.with_uid(uid, now, Stream::stop),
-            Command::Restart { uid } => self.with_uid(uid, now, Stream::start),
+            Command::Restart { uid } => {
+                self.with_uid(uid, now, Stream::start);
+                self.count_attempt(uid, now);
+            }
             Command::Hasten { uid } => self.with_uid(uid, now, Stream::hasten),
             Command::Depart { uid } => self.with_uid(uid, now, Stream::depart),
             Command::Arrive(stream) if self.is_ending => {
                 self.events.removed(stream.uid(), stream.into_publisher())
             }
             Command::Arrive(stream) => {
-                let (stream, handover) = Stream::arrived(*stream);
+                let (stream, handover, attempt) = Stream::arrived(*stream);
                 let place = self.streams.insert(stream);
+                attempt.into_iter().for_each(|attempt| self.gate.enter(place, attempt));
                 self.with(place, now, |stream, around| stream.settle(handover, around));
             }
             Command::Resolved { uid, attempt, answer } => {
@@ -264,6 +268,15 @@ impl Shard {
         }
     }
 
+    /// An attempt that did not stand in line counts, too.
+    fn count_attempt(&mut self, uid: StreamUid, now: Now) {
+        if let Some(&place) = self.streams.by_uid.get(&uid)
+            && self.is_attempting(place)
+        {
+            self.gate.count(place, now.mono);
+        }
+    }
+
     fn is_attempting(&self, place: usize) -> bool {
         self.streams.places.get(place).and_then(Option::as_ref).is_some_and(Stream::is_attempting)
     }
@@ -320,8 +333,8 @@ impl Shard {
                 self.gate.leave(place);
                 self.events.removed(stream.uid, stream.into_publisher());
             } else if is_departing && let Some(stream) = self.streams.remove(place) {
-                self.gate.leave(place);
-                self.events.departed(stream.uid, Box::new(stream.into_moving()));
+                let attempt = self.gate.leave(place);
+                self.events.departed(stream.uid, Box::new(stream.into_moving(attempt)));
             }
         }
         is_unit_open
@@ -339,7 +352,8 @@ impl Shard {
         // Only the sleep is measured from here; no stream sees this time.
         let now = clock::now().mono;
         let retry = (!self.events.is_empty()).then_some(now + EVENTS_RETRY);
-        let next = [self.deadlines.next(), self.bells.poll_timeout(), self.gate.poll_timeout(), stats, retry];
+        let next =
+            [self.deadlines.next(), self.bells.poll_timeout(), self.gate.poll_timeout(now), stats, retry];
         next.into_iter().flatten().min().map(|at| at.since(now))
     }
 

@@ -14,6 +14,7 @@ use crate::ingest::{Camera, PeerClose};
 use crate::io::{Handover, Token};
 use crate::publish::Publisher;
 use crate::shard::command::Event;
+use crate::shard::gate::Attempt;
 
 /// A stream that no shard carries: on its way from one to another, between two turns of its life.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct MovingStream {
     told_format: Option<VideoFormat>,
     /// The connection, if there is one.
     handover: Option<Handover>,
+    /// That it is connecting to its camera, if that counts.
+    attempt: Option<Attempt>,
 }
 
 impl MovingStream {
@@ -92,21 +95,21 @@ impl Stream {
         is_leaving && self.connection.is_none() && !self.inbox.is_waiting() && !self.is_broken
     }
 
-    /// The stream without its shard.
-    pub(in crate::shard) fn into_moving(self) -> MovingStream {
+    /// The stream without its shard, and the attempt that counts for it.
+    pub(in crate::shard) fn into_moving(self, attempt: Option<Attempt>) -> MovingStream {
         let Self { uid, id, camera, publisher, told_format, departure, .. } = self;
         let handover = match departure {
             Departure::InHand(handover) => Some(handover),
             Departure::None | Departure::Begun => None,
         };
-        MovingStream { uid, id, camera, publisher, told_format, handover }
+        MovingStream { uid, id, camera, publisher, told_format, handover, attempt }
     }
 
-    /// A stream that came from another shard, and its connection, which is to be settled.
-    pub(in crate::shard) fn arrived(moving: MovingStream) -> (Self, Option<Handover>) {
-        let MovingStream { uid, id, camera, publisher, told_format, handover } = moving;
+    /// A stream that came from another shard, its connection, which is to be settled, and the attempt that counts for it.
+    pub(in crate::shard) fn arrived(moving: MovingStream) -> (Self, Option<Handover>, Option<Attempt>) {
+        let MovingStream { uid, id, camera, publisher, told_format, handover, attempt } = moving;
         let stream = Self { told_format, ..Self::without_connection(uid, id, camera, publisher) };
-        (stream, handover)
+        (stream, handover, attempt)
     }
 
     /// Goes on in this shard.

@@ -98,7 +98,7 @@ fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_someth
     stream.depart(&mut world.around());
     world.pump(&mut stream);
     let (mut there, _) = started();
-    let (mut stream, handover) = Stream::arrived(stream.into_moving());
+    let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
     stream.settle(handover, &mut there.around());
     let token = stream.connection().unwrap();
     there.io.send(token, b"hello").unwrap();
@@ -118,7 +118,7 @@ fn what_the_camera_is_told_on_the_way_out_goes_along() {
         world.pump(&mut stream);
         assert!(stream.is_ready_to_depart());
         let (mut there, _) = started_on(kind);
-        let (mut stream, handover) = Stream::arrived(stream.into_moving());
+        let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
         stream.settle(handover, &mut there.around());
         there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
         camera.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
