@@ -5,6 +5,7 @@
 //! waits is bounded by the streams that there are.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use super::attach::Segment;
 use super::error::ApiError;
@@ -28,7 +29,7 @@ use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
     self, BackendKind, Command, CommandSender, Connects, Event, EventReceiver, MovingStream, NewStream,
-    ProbeError, Refused, ShardConfig, ShardStats,
+    ProbeError, Refused, SetupError, ShardConfig, ShardStats,
 };
 
 /// All shards.
@@ -48,6 +49,20 @@ pub(crate) struct Io {
     pub(crate) backend: BackendKind,
     /// Why it is not io_uring, when that was tried.
     pub(crate) why_not_uring: Option<String>,
+}
+
+impl Io {
+    /// Tells the log.
+    fn tell(&self) {
+        let io = self.backend;
+        match (io, &self.why_not_uring) {
+            (BackendKind::Uring, _) => info!(%io, "shards use io_uring"),
+            (BackendKind::Epoll, None) => info!(%io, "shards use epoll, as asked for"),
+            (BackendKind::Epoll, Some(why)) => {
+                warn!(%io, error = why, "shards use epoll, which takes more system calls");
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -104,20 +119,44 @@ pub enum StartError {
 /// [`ProbeError`]: io_uring was asked for, and this machine does not allow it.
 fn choose<T>(wanted: IoBackend, probe: impl FnOnce() -> Result<T, ProbeError>) -> Result<Io, ProbeError> {
     if wanted == IoBackend::Epoll {
-        tracing::info!(io = %BackendKind::Epoll, "shards use epoll, as asked for");
         return Ok(Io { backend: BackendKind::Epoll, why_not_uring: None });
     }
     match probe() {
-        Ok(_) => {
-            tracing::info!(io = %BackendKind::Uring, "shards use io_uring");
-            Ok(Io { backend: BackendKind::Uring, why_not_uring: None })
-        }
+        Ok(_) => Ok(Io { backend: BackendKind::Uring, why_not_uring: None }),
         Err(error) if wanted == IoBackend::Uring => Err(error),
-        Err(error) => {
-            tracing::warn!(io = %BackendKind::Epoll, %error, "shards use epoll, which takes more system calls");
-            Ok(Io { backend: BackendKind::Epoll, why_not_uring: Some(error.to_string()) })
-        }
+        Err(error) => Ok(Io { backend: BackendKind::Epoll, why_not_uring: Some(error.to_string()) }),
     }
+}
+
+/// Starts shards by `start`, on epoll if those on io_uring cannot be had: what is tried first is smaller than a shard's, whose memory
+/// the kernel or the container may refuse. All have the same, or streams could not move from one to another.
+///
+/// # Errors
+/// [`StartError`]: also when it was io_uring that was asked for.
+fn start_shards<T>(
+    wanted: IoBackend,
+    io: Io,
+    mut start: impl FnMut(BackendKind) -> Result<Vec<T>, StartError>,
+) -> Result<(Io, Vec<T>), StartError> {
+    match start(io.backend) {
+        Ok(shards) => Ok((io, shards)),
+        Err(StartError::Shard { index, source: shard::StartError::Io(error) })
+            if wanted == IoBackend::Auto && io.backend == BackendKind::Uring =>
+        {
+            let io = Io { backend: BackendKind::Epoll, why_not_uring: Some(no_room(index, &error)) };
+            start(io.backend).map(|shards| (io, shards))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the kernel said to a shard's io_uring, and what to do about it.
+fn no_room(index: usize, error: &SetupError) -> String {
+    let cause = error.source().map_or(String::new(), |cause| format!(" ({cause})"));
+    format!(
+        "io_uring works here, but not in the size that shard {index} needs: {error}{cause}; see that the memory that may be \
+         locked (ulimit -l), the container's memory, or fewer shards allow it"
+    )
 }
 
 impl Engine {
@@ -127,28 +166,14 @@ impl Engine {
     /// [`StartError`]; those that had started end.
     pub(crate) fn start(config: &Config) -> Result<(Self, Vec<Bell>), StartError> {
         let io = choose(config.io, shard::probe)?;
-        let cores = core_affinity::get_core_ids().unwrap_or_default();
-        let backend = io.backend;
-        let policy = config.policy.clone();
-        let mut engine = Self { shards: Vec::new(), io, policy, live: HashMap::new() };
-        let connects_at_once = NonZeroUsize::new(config.connects_at_once.into()).unwrap_or(NonZeroUsize::MIN);
-        let connects = Connects::new(connects_at_once);
+        let (io, shards) = start_shards(config.io, io, |backend| Shard::start_all(config, backend))?;
+        io.tell();
         let mut bells = Vec::new();
-        for index in 0..config.shards.get() {
-            let mut shard_config = ShardConfig {
-                index,
-                core: cores.get(index).copied(),
-                latency: config.latency,
-                connects: connects.clone(),
-                backend,
-                io: Default::default(),
-            };
-            shard_config.io.sockets_max = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
-            let shard = Shard::start(shard_config).map_err(|source| StartError::Shard { index, source })?;
+        for (index, shard) in shards.iter().enumerate() {
             bells.push(shard.bell().map_err(|source| StartError::Bell { index, source })?);
-            engine.shards.push(shard);
         }
-        Ok((engine, bells))
+        let policy = config.policy.clone();
+        Ok((Self { shards, io, policy, live: HashMap::new() }, bells))
     }
 
     /// How many shards there are.
@@ -357,6 +382,29 @@ impl Engine {
 }
 
 impl Shard {
+    /// Starts as many as are asked for, each on a core of its own as far as there are cores.
+    ///
+    /// # Errors
+    /// [`StartError`]; those that had started end.
+    fn start_all(config: &Config, backend: BackendKind) -> Result<Vec<Self>, StartError> {
+        let cores = core_affinity::get_core_ids().unwrap_or_default();
+        let connects_at_once = NonZeroUsize::new(config.connects_at_once.into()).unwrap_or(NonZeroUsize::MIN);
+        let connects = Connects::new(connects_at_once);
+        let start = |index| {
+            let mut shard_config = ShardConfig {
+                index,
+                core: cores.get(index).copied(),
+                latency: config.latency,
+                connects: connects.clone(),
+                backend,
+                io: Default::default(),
+            };
+            shard_config.io.sockets_max = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
+            Self::start(shard_config).map_err(|source| StartError::Shard { index, source })
+        };
+        (0..config.shards.get()).map(start).collect()
+    }
+
     fn start(config: ShardConfig) -> Result<Self, shard::StartError> {
         let shard::ShardHandle { commands, events, thread } = shard::spawn(config)?;
         Ok(Self {
@@ -419,4 +467,60 @@ pub(crate) fn make_successor(segment: &Segment) -> Result<Successor, ApiError> {
 /// A number that nobody foresees: the hash of nothing, by the standard library's random keys.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRIED: Io = Io { backend: BackendKind::Uring, why_not_uring: None };
+
+    fn refused(index: usize) -> StartError {
+        let error = io::Error::from_raw_os_error(12);
+        StartError::Shard { index, source: shard::StartError::Io(SetupError::Buffers(error)) }
+    }
+
+    /// Of three shards, the last gets no io_uring. Which back ends were tried, and what came of it.
+    fn start_three(wanted: IoBackend, io: Io) -> (Vec<BackendKind>, Result<(Io, Vec<usize>), StartError>) {
+        let mut tried = Vec::new();
+        let outcome = start_shards(wanted, io, |backend| {
+            tried.push(backend);
+            let start = |index| match backend {
+                BackendKind::Uring if index == 2 => Err(refused(index)),
+                BackendKind::Uring | BackendKind::Epoll => Ok(index),
+            };
+            (0..3).map(start).collect()
+        });
+        (tried, outcome)
+    }
+
+    #[test]
+    fn shards_that_get_no_io_uring_are_all_served_by_epoll_and_it_is_told_why() {
+        let (tried, outcome) = start_three(IoBackend::Auto, TRIED);
+        let (io, shards) = outcome.unwrap();
+        assert_eq!((tried, shards), (vec![BackendKind::Uring, BackendKind::Epoll], vec![0, 1, 2]));
+        assert_eq!(io.backend, BackendKind::Epoll);
+        let why = io.why_not_uring.unwrap();
+        assert!(
+            why.contains("shard 2") && why.contains("Cannot allocate memory") && why.contains("ulimit -l"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn who_insists_on_io_uring_is_told_which_shard_got_none() {
+        let (tried, outcome) = start_three(IoBackend::Uring, TRIED);
+        assert_eq!(tried, [BackendKind::Uring]);
+        assert!(matches!(outcome, Err(StartError::Shard { index: 2, .. })));
+    }
+
+    #[test]
+    fn what_epoll_does_not_mend_is_not_tried_on_epoll() {
+        let mut tried = 0;
+        let outcome = start_shards(IoBackend::Auto, TRIED, |_| {
+            tried += 1;
+            Err::<Vec<()>, _>(StartError::Shard { index: 0, source: shard::StartError::Ended })
+        });
+        assert!(outcome.is_err() && tried == 1);
+    }
 }

@@ -25,7 +25,7 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
-pub use crate::io::{BackendKind, ProbeError, probe};
+pub use crate::io::{BackendKind, ProbeError, SetupError, probe};
 pub use command::{Command, Event, NewStream, ShardStats, StreamStats};
 pub use connects::Connects;
 pub use handle::{CommandSender, EventReceiver, Refused};
