@@ -69,6 +69,34 @@ fn a_camera_that_falls_silent_is_stalled_then_replaced() {
     assert_eq!(cameras.stop()["cameras"]["h264"]["teardowns"], 1);
 }
 
+/// A camera that has one session to give, and holds one that nobody has torn down for a minute.
+#[test]
+fn a_camera_with_one_session_lets_us_in_again() {
+    let lab = Lab::new("one-session");
+    let _daemon = lab.daemon(&[]);
+    let mut watch = lab.watch();
+    let one_session = ["--fault", "session-limit"];
+    // Somebody asks for it; no video comes; the connection is gone, and with it the chance to say goodbye on it.
+    for (id, ending, reason) in [
+        ("restarted", None, None),
+        ("stalled", Some("stall-after=30"), Some("no_video_data")),
+        ("reset", Some("reset-after=30"), Some("connection_lost")),
+    ] {
+        let ending = ending.map_or(vec![], |ending| vec!["--fault", ending]);
+        let cameras = lab.cameras(&[&one_session[..], &ending].concat());
+        lab.setup(id, &cameras.url("h264"));
+        watch.next_state(id, "streaming");
+        match reason {
+            None => drop(lab.ctl_json(&["restart", id])),
+            Some(reason) => assert_eq!(watch.next_state(id, "backoff")["reason"], reason),
+        }
+        watch.next_state(id, "connecting");
+        let stream = watch.next_state(id, "streaming");
+        assert_eq!(stream["stats"]["failures"], u64::from(reason.is_some()), "{stream:#}");
+        lab.ctl_json(&["teardown", id]);
+    }
+}
+
 #[test]
 fn a_camera_that_starts_late_is_found() {
     let lab = Lab::new("late");

@@ -25,7 +25,7 @@ use super::throttle::Throttle;
 use crate::codec::AccessUnitSink;
 use crate::limits::{ADDRESSES_MAX, REDIRECTS_MAX};
 use crate::rtp::MediaClock;
-use crate::rtsp::{CameraUrl, Credentials, Scheme, Session, SessionError};
+use crate::rtsp::{CameraUrl, Credentials, Leftover, Scheme, Session, SessionError};
 use crate::time::{Mono, Now};
 
 /// What a camera is and how it is treated.
@@ -80,6 +80,8 @@ pub struct Camera {
     redirects: usize,
     /// Whether `target` may be told our credentials: not after a redirect to another host.
     may_log_in: bool,
+    /// What the connection before may have left at the camera, and at which.
+    leftover: Option<(CameraUrl, Leftover)>,
     sessions: u64,
     /// Goes on over all connections, so that timelines are numbered through.
     clock: MediaClock,
@@ -117,6 +119,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Wait { until: Mono },
+    Begin,
     Stop,
 }
 
@@ -149,6 +152,7 @@ impl Camera {
             attempt: 0,
             redirects: 0,
             may_log_in: true,
+            leftover: None,
             sessions: 0,
             clock: MediaClock::new(),
             stats: CameraStats::default(),
@@ -157,15 +161,22 @@ impl Camera {
         }
     }
 
-    /// Begins the first attempt, or the next one at once: the operator's "restart".
+    /// Begins the first attempt, or the next one at once: the operator's "restart". A camera that holds a session for us is told
+    /// first that it ends, and has the policy's `teardown_timeout` to answer: it may have none left for the next attempt.
     pub fn start(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
+        self.backoff.reset();
         if let Phase::Connected(connection) = &mut self.phase {
             connection.end_media(now, &mut self.stats, sink);
         }
-        self.disconnect();
-        self.backoff.reset();
-        self.forget_redirects();
-        self.begin_attempt(now);
+        if let Phase::Leaving { then, .. } = &mut self.phase {
+            *then = Then::Begin;
+            self.say_leaving(now);
+        } else if let Some(connection) = self.take_session() {
+            self.say_leaving(now);
+            self.leave(now, connection, Then::Begin);
+        } else {
+            self.left(now, Then::Begin);
+        }
     }
 
     /// There is reason to think that the camera is back: if the next attempt waits for an ordinary failure's time, it is
@@ -202,7 +213,7 @@ impl Camera {
             | Phase::Waiting { .. }
             | Phase::Stopped) => {
                 self.phase = phase;
-                self.finish();
+                self.finish(now);
             }
         }
     }
@@ -226,7 +237,11 @@ impl Camera {
         let clock = std::mem::take(&mut self.clock);
         let seed = self.backoff.draw();
         let credentials = self.config.credentials.as_ref().filter(|_| self.may_log_in);
-        let connection = Connection::open(now, &self.target, credentials, &self.config.policy, clock, seed);
+        let mut connection =
+            Connection::open(now, &self.target, credentials, &self.config.policy, clock, seed);
+        // Half a key to a session: not for another host.
+        let leftover = self.leftover.take_if(|(url, _)| url.is_same_host(&self.target));
+        leftover.into_iter().for_each(|(_, leftover)| connection.set_leftover(leftover));
         self.phase = Phase::Connected(Box::new(connection));
         self.settle(now);
     }
@@ -296,7 +311,7 @@ impl Camera {
             Phase::Resolving { .. } => self.fail(now, Failure::ResolveTimeout),
             Phase::Connecting { others, .. } => {
                 let others = std::mem::take(others);
-                self.disconnect();
+                self.disconnect(now);
                 self.connect(now, others, Some(Failure::Connect(ConnectFailure::TimedOut)));
             }
             Phase::Waiting { .. } => self.begin_attempt(now),
@@ -363,7 +378,9 @@ impl Camera {
     pub const fn is_attempting(&self) -> bool {
         match self.phase {
             Phase::Resolving { .. } | Phase::Connecting { .. } => true,
-            Phase::Connected(_) => matches!(self.status.state, State::Connecting),
+            Phase::Connected(_) | Phase::Leaving { then: Then::Begin, .. } => {
+                matches!(self.status.state, State::Connecting)
+            }
             Phase::Idle | Phase::Waiting { .. } | Phase::Leaving { .. } | Phase::Stopped => false,
         }
     }
@@ -429,7 +446,7 @@ impl Camera {
             let Some(progress) = connection.poll_progress() else { break };
             if let Phase::Leaving { then, .. } = self.phase {
                 // Whatever came, answer or failure: the camera has been told.
-                self.left(then);
+                self.left(now, then);
                 continue;
             }
             match progress {
@@ -444,7 +461,7 @@ impl Camera {
                     self.fail(now, Failure::LoginAtAnotherHost);
                 }
                 Progress::Failed(failure) => self.fail(now, failure),
-                Progress::Left => self.finish(),
+                Progress::Left => self.finish(now),
             }
         }
     }
@@ -456,11 +473,21 @@ impl Camera {
         self.settle(now);
     }
 
-    fn left(&mut self, then: Then) {
+    fn say_leaving(&mut self, now: Now) {
+        let words = "the session before is ended first".to_owned();
+        self.enter_state(now, State::Connecting, self.status.reason, words, None);
+    }
+
+    fn left(&mut self, now: Now, then: Then) {
         match then {
-            Then::Stop => self.finish(),
+            Then::Stop => self.finish(now),
+            Then::Begin => {
+                self.disconnect(now);
+                self.forget_redirects();
+                self.begin_attempt(now);
+            }
             Then::Wait { until } => {
-                self.disconnect();
+                self.disconnect(now);
                 self.phase = Phase::Waiting { until };
             }
         }
@@ -485,7 +512,7 @@ impl Camera {
         if self.redirects > REDIRECTS_MAX {
             return self.fail(now, Failure::TooManyRedirects);
         }
-        self.disconnect();
+        self.disconnect(now);
         self.target = url;
         self.may_log_in &= keep_credentials;
         self.begin_attempt(now);
@@ -494,7 +521,7 @@ impl Camera {
     /// Ends the attempt: the connection goes, the status says why, and the next attempt gets its time.
     fn fail(&mut self, now: Now, failure: Failure) {
         if self.status.state == State::Stopping {
-            return self.finish();
+            return self.finish(now);
         }
         self.stats.failures += 1;
         self.stats.failures_by_reason.note(failure.reason());
@@ -509,7 +536,7 @@ impl Camera {
         {
             self.leave(now, connection, Then::Wait { until });
         } else {
-            self.left(Then::Wait { until });
+            self.left(now, Then::Wait { until });
         }
     }
 
@@ -535,18 +562,21 @@ impl Camera {
         self.may_log_in = true;
     }
 
-    fn finish(&mut self) {
-        self.disconnect();
+    fn finish(&mut self, now: Now) {
+        self.disconnect(now);
         self.phase = Phase::Stopped;
         self.requests.push_back(Request::Stopped);
     }
 
     /// Leaves whatever connection there is, without a word to the camera. Its media have been ended.
-    fn disconnect(&mut self) {
+    fn disconnect(&mut self, now: Now) {
         let before = std::mem::replace(&mut self.phase, Phase::Idle);
         self.requests.retain(|request| !matches!(request, Request::Resolve | Request::Connect(_)));
         match before {
             Phase::Connected(connection) | Phase::Leaving { connection, .. } => {
+                if let Some(leftover) = connection.session().leftover(now.mono) {
+                    self.leftover = Some((self.target.clone(), leftover));
+                }
                 self.clock = connection.into_clock();
                 self.requests.push_back(Request::Close);
             }

@@ -17,8 +17,8 @@ use super::watch::{Finding, Watch};
 use crate::codec::AccessUnitSink;
 use crate::rtp::MediaClock;
 use crate::rtsp::{
-    CameraUrl, Channels, Credentials, Event, Framer, Media, RtpInfo, Session, SessionConfig, SessionError,
-    SessionEvent,
+    CameraUrl, Channels, Credentials, Event, Framer, Leftover, Media, RtpInfo, Session, SessionConfig,
+    SessionError, SessionEvent,
 };
 use crate::time::{Mono, Now};
 
@@ -112,6 +112,11 @@ impl Connection {
             is_searching: false,
             is_over: false,
         }
+    }
+
+    /// What the connection before may have left at the camera.
+    pub(super) fn set_leftover(&mut self, leftover: Leftover) {
+        self.session.set_leftover(leftover);
     }
 
     /// Bytes from the camera.

@@ -23,5 +23,5 @@ pub use auth::{AuthError, Authenticator};
 pub use framer::{Event, Framer, FramerError};
 pub use message::{Headers, Request, Response};
 pub use sdp::{Media, MediaKind, SdpError, SessionDescription};
-pub use session::{Channels, Method, RtpInfo, Session, SessionConfig, SessionError, SessionEvent};
+pub use session::{Channels, Leftover, Method, RtpInfo, Session, SessionConfig, SessionError, SessionEvent};
 pub use url::{CameraUrl, Credentials, Scheme, UrlError};

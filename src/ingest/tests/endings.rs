@@ -57,6 +57,44 @@ fn a_unit_that_the_end_of_the_connection_completes_is_counted() {
 }
 
 #[test]
+fn a_restart_ends_the_session_before_it_begins_another() {
+    let mut world = World::playing();
+    world.start();
+    assert!(world.sent().contains("TEARDOWN "));
+    assert_eq!((world.take(), world.camera.status().state), (vec![], State::Connecting));
+    assert!(world.camera.is_attempting());
+    world.reply(200, "");
+    let address = "10.1.1.1:554".parse().unwrap();
+    assert_eq!(world.take(), [Did::Close, Did::Connect(address)]);
+    world.play();
+    world.unit(0, 0, true);
+    assert_eq!((world.camera.status().state, world.camera.stats().failures), (State::Streaming, 0));
+
+    // One that does not answer is waited for no longer than a second, and one that was being left anyway is not left twice.
+    world.start();
+    world.pass(Duration::from_millis(600));
+    world.start();
+    assert_eq!(world.sent().matches("TEARDOWN ").count(), 1);
+    world.take();
+    world.pass(Duration::from_millis(400));
+    assert_eq!(world.take(), [Did::Close, Did::Connect(address)]);
+
+    // There is nothing to be ended.
+    world.connect();
+    world.start();
+    assert_eq!(world.take(), [Did::Close, Did::Connect(address)]);
+}
+
+#[test]
+fn a_restart_that_is_stopped_stops() {
+    let mut world = World::playing();
+    world.start();
+    world.camera.stop(world.now, &mut world.sink);
+    world.reply(200, "");
+    assert_eq!(world.take(), [Did::Close, Did::Stopped]);
+}
+
+#[test]
 fn what_comes_after_our_last_word_is_passed_over() {
     let farewells: [fn(&mut World); 2] = [
         |world| world.camera.stop(world.now, &mut world.sink),
@@ -73,6 +111,7 @@ fn what_comes_after_our_last_word_is_passed_over() {
         world.packet(3, 7200, false, &[0x41, 0x88, 1, 2, 3]);
         assert!(world.sink.units.len() == units && !world.sink.is_open(), "a rest of a unit is no unit");
         world.start();
+        world.reply(200, "");
         world.play();
         world.unit(0, 0, true);
         assert_eq!(world.sink.units.len(), units + 1);

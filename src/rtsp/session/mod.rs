@@ -130,6 +130,14 @@ enum Phase {
     Closed,
 }
 
+/// A session that a camera may still hold for us, because the connection ended before we could say goodbye.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Leftover {
+    id: String,
+    /// When the camera has forgotten it by itself. From then on the name may be somebody else's.
+    until: Mono,
+}
+
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
@@ -150,8 +158,12 @@ pub struct Session {
     /// The last request that was given up: its answer may still come and must not be taken for another's.
     abandoned: Option<u32>,
     session_id: Option<String>,
+    /// To be ended if the camera has no session left for us.
+    leftover: Option<Leftover>,
     is_set_up: bool,
     channels: Channels,
+    /// The source that SETUP was answered with.
+    ssrc: Option<u32>,
     keepalive: Keepalive,
     outbox: Vec<u8>,
     events: VecDeque<SessionEvent>,
@@ -162,8 +174,6 @@ struct Keepalive {
     /// The camera's session timeout.
     timeout: Duration,
     method: Method,
-    /// The source that SETUP was answered with.
-    ssrc: Option<u32>,
     /// Whether GET_PARAMETER was listed in Public; some cameras hang up on what they did not list.
     knows_get_parameter: bool,
     next: Option<Mono>,
@@ -184,11 +194,27 @@ impl Session {
             next_cseq: 1,
             abandoned: None,
             session_id: None,
+            leftover: None,
             is_set_up: false,
             channels: ASKED_CHANNELS,
+            ssrc: None,
             keepalive: Keepalive::new(),
             outbox: Vec::new(),
             events: VecDeque::new(),
+        }
+    }
+
+    /// What an earlier session to the same camera has left there. When the camera refuses SETUP because it has no session left, this
+    /// one is torn down and SETUP tried once more.
+    pub fn set_leftover(&mut self, leftover: Leftover) {
+        self.leftover = Some(leftover);
+    }
+
+    /// What is left at the camera if the connection ends at `now`.
+    pub fn leftover(&self, now: Mono) -> Option<Leftover> {
+        match &self.session_id {
+            Some(id) => Some(Leftover { id: id.clone(), until: now + self.keepalive.timeout }),
+            None => self.leftover.clone(),
         }
     }
 
@@ -197,7 +223,6 @@ impl Session {
         if self.phase == Phase::Idle {
             self.phase = Phase::Opening;
             self.send(Method::Options, now);
-            ssrc: None,
         }
     }
 
@@ -269,6 +294,12 @@ impl Session {
         (self.keepalive.method, self.keepalive.interval())
     }
 
+    /// Whether it is worth a TEARDOWN, and another SETUP, that the camera has no session left for us.
+    fn can_make_room(&self, method: Method, status: u16, now: Mono) -> bool {
+        let is_full = method == Method::Setup && matches!(status, 453 | 503);
+        is_full && self.leftover.as_ref().is_some_and(|leftover| now < leftover.until)
+    }
+
     /// Whether SETUP was accepted, so that the camera holds a session until it hears TEARDOWN or times out.
     pub const fn is_set_up(&self) -> bool {
         self.is_set_up
@@ -278,6 +309,7 @@ impl Session {
         match self.phase {
             // Cameras that do not know OPTIONS may say nothing at all.
             Phase::Opening if method == Method::Options => self.send(Method::Describe, now),
+            Phase::Opening if method == Method::Teardown => self.send(Method::Setup, now),
             Phase::Opening => self.fail(SessionError::ReplyTimeout { method }),
             Phase::Playing => self.keepalive.change_method(),
             Phase::TearingDown => self.close(),
@@ -305,7 +337,9 @@ impl Session {
         if let Some(authorization) = authorization {
             request = request.header("Authorization", authorization);
         }
-        if let Some(session_id) = &self.session_id {
+        let ends_leftover = method == Method::Teardown && self.phase == Phase::Opening;
+        let leftover = self.leftover.take_if(|_| ends_leftover).map(|leftover| leftover.id);
+        if let Some(session_id) = self.session_id.as_ref().or(leftover.as_ref()) {
             request = request.header("Session", session_id);
         }
         request = match method {
@@ -387,6 +421,12 @@ impl Keepalive {
         let is_options = self.method == Method::Options;
         self.method =
             if is_options && self.knows_get_parameter { Method::GetParameter } else { Method::Options };
+    }
+}
+
+impl fmt::Debug for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leftover").field("until", &self.until).finish_non_exhaustive()
     }
 }
 

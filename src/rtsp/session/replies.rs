@@ -23,12 +23,17 @@ impl Session {
         }
         match (self.phase, answered.method) {
             (Phase::Opening, Method::Options) => self.on_options(response, now),
+            // Whatever it says: there is room now, or there is none.
+            (Phase::Opening, Method::Teardown) => self.send(Method::Setup, now),
             (Phase::Opening, _) if !response.is_success() => self.on_refusal(answered.method, response, now),
             (Phase::Opening, Method::Describe) => self.on_described(response, now),
             (Phase::Opening, Method::Setup) => self.on_set_up(response, now),
             (Phase::Opening, Method::Play) => self.on_playing(response, now),
             (Phase::Playing, _) => self.on_keepalive(answered.method, response, now),
-            (Phase::TearingDown, _) => self.close(),
+            (Phase::TearingDown, _) => {
+                self.session_id = None;
+                self.close();
+            }
             (Phase::Opening | Phase::Idle | Phase::Over | Phase::Closed, _) => {}
         }
     }
@@ -99,12 +104,12 @@ impl Session {
         self.phase = Phase::Playing;
         self.keepalive.next = Some(now + self.keepalive.interval());
         let rtp_info = response.headers.first("RTP-Info").map(fields::parse_rtp_info).unwrap_or_default();
+        let rtp_info = RtpInfo { ssrc: self.ssrc, ..rtp_info };
         self.events.push_back(SessionEvent::Playing { channels: self.channels, rtp_info });
     }
 
     /// The latest session id wins; some cameras never send one, and want none.
     fn note_session(&mut self, response: &Response) {
-        let rtp_info = RtpInfo { ssrc: self.ssrc, ..rtp_info };
         let (id, timeout) = response.headers.first("Session").map(fields::parse_session).unwrap_or_default();
         if !id.is_empty() {
             self.session_id = Some(id.to_owned());
@@ -130,6 +135,9 @@ impl Session {
 
     fn on_refusal(&mut self, method: Method, response: &Response, now: Mono) {
         let status = response.status;
+        if self.can_make_room(method, status, now) {
+            return self.send(Method::Teardown, now);
+        }
         let error = match status {
             401 => match self.authenticator.challenged(&response.headers) {
                 Ok(()) => return self.send(method, now),

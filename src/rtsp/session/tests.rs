@@ -375,6 +375,52 @@ fn header() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn row17_a_session_that_was_left_is_torn_down_when_there_is_none_for_us() {
+    let before = Talk::playing("Session: 0815;timeout=20\r\n");
+    let leftover = before.session.leftover(before.now).unwrap();
+    for refusal in [453, 503] {
+        let mut camera = Talk::described();
+        camera.session.set_leftover(leftover.clone());
+        camera.reply(refusal, "");
+        let teardown = camera.sent();
+        assert!(teardown.contains("TEARDOWN ") && teardown.contains("Session: 0815\r\n"), "{teardown}");
+        camera.reply(454, "");
+        let setup = camera.sent();
+        assert!(setup.starts_with("SETUP ") && !setup.contains("Session: "), "{setup}");
+        camera.reply(453, "");
+        assert_eq!(camera.event(), Some(SessionEvent::Failed(SessionError::SessionLimit)), "once is enough");
+        assert_eq!(camera.session.leftover(camera.now), None);
+    }
+
+    let mut deaf = Talk::described();
+    deaf.session.set_leftover(leftover.clone());
+    deaf.reply(453, "");
+    deaf.sent();
+    deaf.pass(1);
+    assert!(deaf.sent().starts_with("SETUP "), "it need not answer");
+
+    let mut late = Talk::described();
+    late.session.set_leftover(leftover.clone());
+    late.now = late.now + Duration::from_secs(20);
+    late.reply(453, "");
+    assert_eq!(
+        late.event(),
+        Some(SessionEvent::Failed(SessionError::SessionLimit)),
+        "it may be another's by now"
+    );
+
+    let mut fine = Talk::described();
+    fine.session.set_leftover(leftover.clone());
+    assert_eq!(fine.session.leftover(fine.now), Some(leftover), "it is not needed yet");
+    fine.reply(200, "Session: 4711\r\n");
+    fine.session.teardown(fine.now);
+    let after = fine.session.leftover(fine.now).unwrap();
+    assert!(!format!("{after:?} {:?}", fine.session).contains("4711"));
+    fine.reply(200, "");
+    assert_eq!(fine.session.leftover(fine.now).map(|leftover| leftover.id), Some("0815".to_owned()));
+}
+
 /// Both ends of a connection: a session, and what a camera says to it.
 struct Talk {
     session: Session,

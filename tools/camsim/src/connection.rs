@@ -286,7 +286,7 @@ impl Connection {
         match effect {
             Effect::None => {}
             Effect::SetUp { camera } => {
-                sessions.begin(camera, connection);
+                sessions.begin(camera, connection, self.rtsp.session_id());
                 truth.tell(Fact::Session { connection, camera: farm.name(camera) });
             }
             Effect::Play(player) => {

@@ -70,6 +70,11 @@ impl RtspConnection {
         self.setup.is_some()
     }
 
+    /// The session's name, once SETUP was granted.
+    pub(crate) fn session_id(&self) -> &str {
+        &self.session_id
+    }
+
     /// Finds out which camera a request is for.
     pub(crate) fn note_camera(&mut self, request: &Request, farm: &Farm) {
         self.camera = farm.find(camera_and_track(&request.url).0).or(self.camera);
@@ -105,6 +110,7 @@ impl RtspConnection {
             "SETUP" => self.set_up(request, faults, scene),
             "PLAY" => self.play(request, faults, scene),
             "PAUSE" => self.in_session(request, |_| Effect::Pause),
+            "TEARDOWN" if self.ends_orphan(request, scene) => Answer::new(request, 200),
             "TEARDOWN" => self.in_session(request, |camera| Effect::TearDown { camera }),
             // Keep-alives: good with and without a session.
             "GET_PARAMETER" | "SET_PARAMETER" => Answer::new(request, 200),
@@ -164,6 +170,12 @@ impl RtspConnection {
             }
             _ => Answer::new(request, 454),
         }
+    }
+
+    /// Whether this was TEARDOWN of a session whose connection is gone.
+    fn ends_orphan(&self, request: &Request, scene: &mut Scene<'_>) -> bool {
+        let session = request.header("Session").unwrap_or_default();
+        self.setup.is_none() && scene.sessions.end_orphan(session_id(session))
     }
 
     fn owns(&self, request: &Request) -> bool {
@@ -395,7 +407,7 @@ mod tests {
     #[test]
     fn a_full_camera_takes_one_session() {
         let mut client = Client::new(&["session-limit"]);
-        client.sessions.begin(0, 2);
+        client.sessions.begin(0, 2, "other");
         let mut status = |name: &str| {
             let line = format!("SETUP rtsp://h/{name}/trackID=0");
             client.send(&line, "Transport: RTP/AVP/TCP\r\n").0[9..12].to_owned()

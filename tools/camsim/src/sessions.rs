@@ -4,10 +4,11 @@
 #[derive(Debug, Default)]
 pub(crate) struct Sessions(Vec<Held>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Held {
     camera: usize,
     connection: u64,
+    id: String,
     /// When the camera forgets it; `None`: its connection is open.
     until_ns: Option<u64>,
 }
@@ -19,10 +20,17 @@ impl Sessions {
         self.0.iter().filter(|held| held.camera == camera && held.connection != connection).count() as u64
     }
 
-    /// SETUP was granted.
-    pub(crate) fn begin(&mut self, camera: usize, connection: u64) {
+    /// SETUP was granted, as session `id`.
+    pub(crate) fn begin(&mut self, camera: usize, connection: u64, id: &str) {
         self.end(connection);
-        self.0.push(Held { camera, connection, until_ns: None });
+        self.0.push(Held { camera, connection, id: id.to_owned(), until_ns: None });
+    }
+
+    /// TEARDOWN came on another connection than that of session `id`. False when there is no session whose connection is gone.
+    pub(crate) fn end_orphan(&mut self, id: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|held| held.until_ns.is_none() || held.id != id);
+        self.0.len() < before
     }
 
     /// TEARDOWN was granted.
@@ -49,12 +57,14 @@ mod tests {
     #[test]
     fn a_session_ends_by_teardown_or_by_time() {
         let mut sessions = Sessions::default();
-        sessions.begin(0, 1);
-        sessions.begin(0, 1);
-        sessions.begin(1, 2);
+        sessions.begin(0, 1, "a");
+        sessions.begin(0, 1, "b");
+        sessions.begin(1, 2, "c");
         assert_eq!((sessions.others(0, 1, 0), sessions.others(0, 9, 0)), (0, 1));
         sessions.orphan(1, 100);
         assert_eq!((sessions.others(0, 9, 99), sessions.others(0, 9, 100)), (1, 0));
+        assert!(!sessions.end_orphan("a") && !sessions.end_orphan("c") && sessions.end_orphan("b"));
+        assert_eq!(sessions.others(0, 9, 99), 0);
         sessions.end(2);
         assert_eq!(sessions.others(1, 9, 0), 0);
     }
