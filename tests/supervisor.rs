@@ -96,12 +96,29 @@ fn what_cannot_be_started_is_told_and_nothing_else_suffers() {
     let cameras = lab.cameras(&[]);
     let mut daemon =
         daemon(&lab, "[reader.missing]\ncommand = \"no-such-program\"\n[reader.dir]\ncommand = \"/\"\n");
-    daemon.wait_for_log("it was not found: check `command`");
+    daemon.wait_for_log("exit status: 127, it was not found: check `command`");
     lab.setup("cam", &cameras.url("h264"));
     lab.watch().wait_for_state("cam", "streaming");
     assert_eq!(reader(&lab, "missing")["pid"], 0);
     assert!(reader(&lab, "dir")["last_end"].as_str().unwrap().contains("cannot be run"));
     assert!(daemon.terminate().success());
+}
+
+#[test]
+fn a_reader_that_talks_and_ends_for_ever_is_heard_within_its_limit() {
+    let lab = Lab::new("chatterbox");
+    // Six hundred lines, by both outputs; the third time it ends the daemon, whose log is complete then.
+    let script = "seq -f 'line %.0f' 1 300; seq -f 'line %.0f' 301 600 >&2; \
+                  echo >> $RUNS; [ $(wc -l < $RUNS) -lt 3 ] || kill $PPID; exit 3";
+    let runs = format!("env = {{ RUNS = \"{}\" }}\n", lab.path("runs"));
+    let mut daemon = daemon(&lab, &format!("{}\n{runs}", shell("loud", script)));
+    assert!(daemon.wait_for_end(SOON).success());
+    let log = daemon.rest_of_log();
+    let count = |text: &str| log.iter().filter(|line| line.contains(text)).count();
+    assert_eq!((count("again_in_s=1"), count("again_in_s=2"), count("reader program started")), (1, 1, 3));
+    // A hundred at once and ten a second, of two waits of 1 and 2 s; a slow machine takes longer.
+    assert!((100..300).contains(&count(": line ")), "{} lines", count(": line "));
+    assert!(count("lines of a reader program were left out") > 0);
 }
 
 /// A reader that is a line of shell.

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::output::pass_on;
+use super::output::{SharedLines, pass_on};
 use super::restarts::Restarts;
 use super::{Board, Sockets};
 use crate::clock;
@@ -27,6 +27,7 @@ pub(super) async fn keep(
 ) {
     let name = program.name.as_str();
     let mut restarts = Restarts::default();
+    let lines = SharedLines::new();
     while !*stop.borrow() {
         let start = clock::now();
         let end = match command(&program, &sockets).spawn() {
@@ -36,7 +37,7 @@ pub(super) async fn keep(
                 board.change(index, |program| {
                     (program.pid, program.since, program.starts) = (pid, start.wall, program.starts + 1);
                 });
-                run(name, child, &mut stop).await
+                run(name, child, &lines, &mut stop).await
             }
             Err(error) => error.to_string(),
         };
@@ -80,13 +81,13 @@ fn command(program: &ReaderProgram, sockets: &Sockets) -> Command {
 }
 
 /// Passes on what the program says, until it has ended, by itself or because it was told to; how.
-async fn run(name: &str, mut child: Child, stop: &mut watch::Receiver<bool>) -> String {
+async fn run(name: &str, mut child: Child, lines: &SharedLines, stop: &mut watch::Receiver<bool>) -> String {
     let mut outputs = JoinSet::new();
     if let Some(output) = child.stdout.take() {
-        outputs.spawn(pass_on(name.to_owned(), output, clock::now));
+        outputs.spawn(pass_on(name.to_owned(), output, lines.clone(), clock::now));
     }
     if let Some(output) = child.stderr.take() {
-        outputs.spawn(pass_on(name.to_owned(), output, clock::now));
+        outputs.spawn(pass_on(name.to_owned(), output, lines.clone(), clock::now));
     }
     let ended = tokio::select! {
         ended = child.wait() => ended,
@@ -123,9 +124,12 @@ fn signal(child: &Child, signal: Signal) {
 
 fn how(status: ExitStatus) -> String {
     match status.code() {
-        Some(code) if code == i32::from(NOT_FOUND) => "it was not found: check `command`".to_owned(),
+        // Its own words, in the log, tell whether it was the program that said so: a shell does, of what it was to run.
+        Some(code) if code == i32::from(NOT_FOUND) => {
+            format!("{status}, it was not found: check `command`, or what it runs")
+        }
         Some(code) if code == i32::from(NOT_RUN) => {
-            "it cannot be run: check `command` and its rights".to_owned()
+            format!("{status}, it cannot be run: check `command` and its rights, or those of what it runs")
         }
         _ => status.to_string(),
     }

@@ -1,5 +1,7 @@
 //! What a reader program says, line by line, into the daemon's log.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tracing::{info, warn};
 
@@ -7,11 +9,15 @@ use crate::limits::{PROGRAM_LINE_LEN_MAX, PROGRAM_LINES};
 use crate::publish::attach::Allowance;
 use crate::time::{Mono, Now};
 
-/// Passes on what `program` says until it says no more.
-pub(super) async fn pass_on(program: String, output: impl AsyncRead + Unpin, now: impl Fn() -> Now) {
+/// Passes on what `program` says until it says no more, as far as there are lines left of those that it may have.
+pub(super) async fn pass_on(
+    program: String,
+    output: impl AsyncRead + Unpin,
+    lines: SharedLines,
+    now: impl Fn() -> Now,
+) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
-    let mut lines = Lines::new();
     loop {
         line.clear();
         // Bounded: the rest of a longer line is another one.
@@ -19,7 +25,8 @@ pub(super) async fn pass_on(program: String, output: impl AsyncRead + Unpin, now
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
-        match lines.note(now().mono) {
+        let verdict = lines.note(now().mono);
+        match verdict {
             Verdict::Tell { untold: 0 } => {}
             Verdict::Tell { untold } => warn!(program, untold, "lines of a reader program were left out"),
             Verdict::LeaveOut => continue,
@@ -29,7 +36,21 @@ pub(super) async fn pass_on(program: String, output: impl AsyncRead + Unpin, now
     }
 }
 
-/// How many lines a program may put into the log.
+/// How many lines a program may put into the log, by all of its outputs, and however often it is started.
+#[derive(Clone, Debug)]
+pub(super) struct SharedLines(Arc<Mutex<Lines>>);
+
+impl SharedLines {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Lines::new())))
+    }
+
+    fn note(&self, now: Mono) -> Verdict {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note(now)
+    }
+}
+
+/// The same for one that asks.
 #[derive(Debug)]
 struct Lines {
     allowance: Allowance,
