@@ -3,6 +3,7 @@
 //! With a limit on everything, what happens under overload is already decided: the thing that is too large is
 //! dropped or its connection closed, with a reason, and nothing else notices.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // RTSP text ------------------------------------------------------------------------------------------------
@@ -108,6 +109,32 @@ impl Rate {
     }
 }
 
+// Patience with cameras: what the configuration file and callers may ask for ----------------------------------
+
+/// For a host name to be resolved. A look-up ends a second before; a shorter one gives a name server no second chance.
+pub const RESOLVE_TIMEOUT: RangeInclusive<Duration> = seconds(2, 120);
+/// For a TCP connection, for the answer to one RTSP request, and between receiver reports.
+pub const CAMERA_TIMEOUT: RangeInclusive<Duration> = seconds(1, 120);
+/// For video, the first and the next. A camera may send a picture every few minutes.
+pub const MEDIA_TIMEOUT: RangeInclusive<Duration> = seconds(1, 3600);
+/// For TEARDOWN's answer. All cameras together are waited for for 5 s when the daemon stops.
+pub const TEARDOWN_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(4);
+/// Streaming that forgets earlier failures.
+pub const STABLE_AFTER: RangeInclusive<Duration> = seconds(1, 3600);
+/// A wait between two attempts.
+pub const RETRY_WAIT: RangeInclusive<Duration> = seconds(1, 24 * 3600);
+/// The same after a refused login. Cameras lock an address out, some after five attempts in half an hour, and some begin to count
+/// anew with each.
+pub const RETRY_AUTH_WAIT: RangeInclusive<Duration> = seconds(30, 24 * 3600);
+/// From one wait to the next.
+pub const RETRY_MULTIPLIER: RangeInclusive<u32> = 1..=10;
+/// The random part of a wait, in percent of it. More would make waits of nothing.
+pub const RETRY_JITTER_PERCENT: RangeInclusive<u32> = 0..=50;
+
+const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(least)..=Duration::from_secs(most)
+}
+
 // Shards ---------------------------------------------------------------------------------------------------
 
 /// Threads that carry streams: each takes a core, a ring and its buffers.
@@ -121,6 +148,8 @@ pub const STREAM_BYTES_PER_TURN: usize = 1024 * 1024;
 pub const CAMERA_BURST_LEN: usize = 2 * UNIT_LEN_MAX;
 /// Megabits a second that a camera may send in the long run, unless configured otherwise: several times what one sends in 4K.
 pub const CAMERA_MBIT_S_DEFAULT: u32 = 100;
+/// What can be configured for that.
+pub const CAMERA_MBIT_S: RangeInclusive<u32> = 1..=100_000;
 /// Receive buffers one stream may keep for its next turn before its connection is paused: others need them too.
 pub const STREAM_BUFFERS_MAX: usize = 8;
 /// Cameras that the daemon connects to at once, unless configured otherwise.

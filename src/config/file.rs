@@ -9,7 +9,10 @@ use super::given::{By, Given};
 use super::{IoBackend, LATENCY_US_MAX, ReaderProgram};
 use crate::ids::StreamId;
 use crate::ingest::{Policy, Wait};
-use crate::limits::{PROGRAMS_MAX, SHARDS_MAX};
+use crate::limits::{
+    CAMERA_MBIT_S, CAMERA_TIMEOUT, MEDIA_TIMEOUT, PROGRAMS_MAX, RESOLVE_TIMEOUT, RETRY_AUTH_WAIT,
+    RETRY_JITTER_PERCENT, RETRY_MULTIPLIER, RETRY_WAIT, SHARDS_MAX, STABLE_AFTER, TEARDOWN_TIMEOUT,
+};
 
 /// What was said, by the file or on the command line. What is absent was not.
 #[derive(Debug, Default)]
@@ -113,22 +116,22 @@ fn policy(root: &mut Table<'_>) -> Result<Policy, FileError> {
     let Some(mut table) = root.table("camera")? else { return Ok(policy) };
     for (key, place, range) in [
         ("resolve_timeout", &mut policy.resolve_timeout, &RESOLVE_TIMEOUT),
-        ("connect_timeout", &mut policy.connect_timeout, &TIMEOUT),
-        ("reply_timeout", &mut policy.reply_timeout, &TIMEOUT),
+        ("connect_timeout", &mut policy.connect_timeout, &CAMERA_TIMEOUT),
+        ("reply_timeout", &mut policy.reply_timeout, &CAMERA_TIMEOUT),
         ("first_frame_timeout", &mut policy.first_frame_timeout, &MEDIA_TIMEOUT),
         ("idle_timeout", &mut policy.idle_timeout, &MEDIA_TIMEOUT),
         ("teardown_timeout", &mut policy.teardown_timeout, &TEARDOWN_TIMEOUT),
-        ("report_interval", &mut policy.report_interval, &TIMEOUT),
+        ("report_interval", &mut policy.report_interval, &CAMERA_TIMEOUT),
         ("stable_after", &mut policy.stable_after, &STABLE_AFTER),
     ] {
         table.duration(key, range)?.into_iter().for_each(|(given, _)| *place = given);
     }
-    table.integer("max_mbit_s", MAX_MBIT_S)?.into_iter().for_each(|given| policy.max_mbit_s = given);
+    table.integer("max_mbit_s", CAMERA_MBIT_S)?.into_iter().for_each(|given| policy.max_mbit_s = given);
     for (key, place, range) in [
-        ("retry", &mut policy.retry, &RETRY),
-        ("retry_auth", &mut policy.retry_auth, &RETRY_AUTH),
-        ("retry_busy", &mut policy.retry_busy, &RETRY),
-        ("retry_unsupported", &mut policy.retry_unsupported, &RETRY),
+        ("retry", &mut policy.retry, &RETRY_WAIT),
+        ("retry_auth", &mut policy.retry_auth, &RETRY_AUTH_WAIT),
+        ("retry_busy", &mut policy.retry_busy, &RETRY_WAIT),
+        ("retry_unsupported", &mut policy.retry_unsupported, &RETRY_WAIT),
     ] {
         wait(&mut table, key, place, range)?;
     }
@@ -156,27 +159,10 @@ fn wait(
     }
     wait.initial = initial;
     wait.max = max;
-    table.integer("multiplier", MULTIPLIER)?.into_iter().for_each(|given| wait.multiplier = given);
-    table.integer("jitter_percent", JITTER)?.into_iter().for_each(|given| wait.jitter_percent = given);
+    table.integer("multiplier", RETRY_MULTIPLIER)?.into_iter().for_each(|given| wait.multiplier = given);
+    table
+        .integer("jitter_percent", RETRY_JITTER_PERCENT)?
+        .into_iter()
+        .for_each(|given| wait.jitter_percent = given);
     table.finish()
 }
-
-const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
-    Duration::from_secs(least)..=Duration::from_secs(most)
-}
-
-/// A look-up ends a second before; a shorter one gives a name server no second chance.
-const RESOLVE_TIMEOUT: RangeInclusive<Duration> = seconds(2, 120);
-const TIMEOUT: RangeInclusive<Duration> = seconds(1, 120);
-/// A camera may send a picture every few minutes.
-const MEDIA_TIMEOUT: RangeInclusive<Duration> = seconds(1, 3600);
-/// All cameras together are waited for for 5 s when the daemon stops.
-const TEARDOWN_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(4);
-const STABLE_AFTER: RangeInclusive<Duration> = seconds(1, 3600);
-const MAX_MBIT_S: RangeInclusive<u32> = 1..=100_000;
-const RETRY: RangeInclusive<Duration> = seconds(1, 24 * 3600);
-/// Cameras lock an address out, some after five attempts in half an hour, and some begin to count anew with each.
-const RETRY_AUTH: RangeInclusive<Duration> = seconds(30, 24 * 3600);
-const MULTIPLIER: RangeInclusive<u32> = 1..=10;
-/// More would make waits of nothing.
-const JITTER: RangeInclusive<u32> = 0..=50;

@@ -192,6 +192,16 @@ impl Camera {
         }
     }
 
+    /// Changes how patient this is with its camera. What is being waited for keeps its end: the idle time-out holds from the next
+    /// access unit on, that of replies from the next connection on, the others from the next wait of their kind on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if let Phase::Connected(connection) = &mut self.phase {
+            connection.set_policy(&policy);
+        }
+        self.throttle.set_rate(policy.max_mbit_s);
+        self.config.policy = policy;
+    }
+
     /// Ends the session politely; [`Output::Stopped`] follows within the policy's `teardown_timeout`.
     pub fn stop(&mut self, now: Now, sink: &mut impl AccessUnitSink) {
         self.enter_state(

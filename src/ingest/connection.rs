@@ -167,6 +167,14 @@ impl Connection {
         }
     }
 
+    /// The camera's policy has changed. The session keeps the time-out that its requests were sent with.
+    pub(super) fn set_policy(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+        if let Some(watch) = &mut self.watch {
+            watch.set_idle_timeout(policy.idle_timeout);
+        }
+    }
+
     /// Whether the camera holds a session for us, which it might want to hear the end of.
     pub(super) const fn is_set_up(&self) -> bool {
         self.session.is_set_up()

@@ -19,7 +19,7 @@ mod watch;
 
 pub use camera::{Camera, CameraConfig, Output};
 pub use failure::{ConnectFailure, PeerClose};
-pub use policy::{Policy, Wait};
+pub use policy::{Policy, PolicyChanges, TimeoutChanges, Wait, WaitChanges};
 pub use state::{Reason, State, Status};
 pub use stats::{CameraStats, ReasonCounts};
 

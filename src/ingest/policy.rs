@@ -39,6 +39,41 @@ pub struct Policy {
     pub retry_unsupported: Wait,
 }
 
+/// What one stream has otherwise than the daemon's [`Policy`]. What is absent is as there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChanges {
+    /// How long its camera is waited for.
+    pub timeouts: TimeoutChanges,
+    /// Its [`Policy::retry`]. The other waits are not a stream's to change: the camera asked for them.
+    pub retry: WaitChanges,
+}
+
+/// Time-outs of one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeoutChanges {
+    /// [`Policy::connect_timeout`].
+    pub connect: Option<Duration>,
+    /// [`Policy::reply_timeout`].
+    pub reply: Option<Duration>,
+    /// [`Policy::first_frame_timeout`].
+    pub first_frame: Option<Duration>,
+    /// [`Policy::idle_timeout`].
+    pub idle: Option<Duration>,
+}
+
+/// A series of waits of one stream. If both ends are given, `initial` is not above `max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaitChanges {
+    /// [`Wait::initial`].
+    pub initial: Option<Duration>,
+    /// [`Wait::max`].
+    pub max: Option<Duration>,
+    /// [`Wait::multiplier`].
+    pub multiplier: Option<u32>,
+    /// [`Wait::jitter_percent`].
+    pub jitter_percent: Option<u32>,
+}
+
 /// The kinds of failure that have waits of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Series {
@@ -53,6 +88,19 @@ pub(crate) enum Series {
 }
 
 impl Policy {
+    /// The policy of a stream that has this otherwise.
+    pub fn with(&self, changes: &PolicyChanges) -> Self {
+        let TimeoutChanges { connect, reply, first_frame, idle } = changes.timeouts;
+        Self {
+            connect_timeout: connect.unwrap_or(self.connect_timeout),
+            reply_timeout: reply.unwrap_or(self.reply_timeout),
+            first_frame_timeout: first_frame.unwrap_or(self.first_frame_timeout),
+            idle_timeout: idle.unwrap_or(self.idle_timeout),
+            retry: self.retry.with(&changes.retry),
+            ..self.clone()
+        }
+    }
+
     /// The waits of a kind of failure.
     pub(crate) const fn wait(&self, series: Series) -> &Wait {
         match series {
@@ -79,6 +127,18 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// The waits of a stream that has this otherwise. An end that it has moves the other along: `max` of 5 s alone, where waits begin
+    /// with 15 s, means 5 s. So a change that was good stays good whatever the daemon's own waits become.
+    pub(crate) fn with(self, changes: &WaitChanges) -> Self {
+        let WaitChanges { initial, max, multiplier, jitter_percent } = *changes;
+        Self {
+            initial: initial.unwrap_or_else(|| max.map_or(self.initial, |max| max.min(self.initial))),
+            max: max.unwrap_or_else(|| initial.map_or(self.max, |initial| initial.max(self.max))),
+            multiplier: multiplier.unwrap_or(self.multiplier),
+            jitter_percent: jitter_percent.unwrap_or(self.jitter_percent),
+        }
+    }
+
     const fn doubling(initial_s: u64, max_s: u64) -> Self {
         Self {
             initial: Duration::from_secs(initial_s),
@@ -107,5 +167,58 @@ impl Default for Policy {
             retry_busy: Wait::doubling(15, 60),
             retry_unsupported: Wait::doubling(300, 3600),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_stream_that_has_nothing_otherwise_has_the_daemons_policy() {
+        let policy = Policy { idle_timeout: s(77), ..Policy::default() };
+        assert_eq!(policy.with(&PolicyChanges::default()), policy);
+    }
+
+    #[test]
+    fn each_change_changes_its_own_and_nothing_else() {
+        let timeouts = TimeoutChanges {
+            connect: Some(s(11)),
+            reply: Some(s(12)),
+            first_frame: Some(s(13)),
+            idle: Some(s(14)),
+        };
+        let retry = WaitChanges {
+            initial: Some(s(5)),
+            max: Some(s(6)),
+            multiplier: Some(1),
+            jitter_percent: Some(0),
+        };
+        let expected = Policy {
+            connect_timeout: s(11),
+            reply_timeout: s(12),
+            first_frame_timeout: s(13),
+            idle_timeout: s(14),
+            retry: Wait { initial: s(5), max: s(6), multiplier: 1, jitter_percent: 0 },
+            ..Policy::default()
+        };
+        assert_eq!(Policy::default().with(&PolicyChanges { timeouts, retry }), expected);
+    }
+
+    #[test]
+    fn an_end_of_the_waits_moves_the_other_along() {
+        let ends = |initial: Option<u64>, max: Option<u64>| {
+            let changes = WaitChanges { initial: initial.map(s), max: max.map(s), ..WaitChanges::default() };
+            let wait = Wait::doubling(15, 60).with(&changes);
+            (wait.initial.as_secs(), wait.max.as_secs())
+        };
+        assert_eq!(ends(None, None), (15, 60));
+        assert_eq!((ends(Some(5), None), ends(None, Some(90))), ((5, 60), (15, 90)));
+        assert_eq!((ends(Some(90), None), ends(None, Some(5))), ((90, 90), (5, 5)));
+        assert_eq!(ends(Some(5), Some(5)), (5, 5));
     }
 }

@@ -30,7 +30,12 @@ pub(super) struct Throttle {
 impl Throttle {
     /// Open, for a camera that may send `mbit_s` megabits a second, at least 1.
     pub(super) fn new(mbit_s: u32) -> Self {
-        Self { rate: u64::from(mbit_s.max(1)) * 1_000_000 / 8, paid_at: Mono(0), until: None }
+        Self { rate: rate(mbit_s), paid_at: Mono(0), until: None }
+    }
+
+    /// From now on the camera may send so many megabits a second.
+    pub(super) fn set_rate(&mut self, mbit_s: u32) {
+        self.rate = rate(mbit_s);
     }
 
     /// So many bytes came. Returns whether the throttle closes by that.
@@ -60,6 +65,11 @@ impl Throttle {
     fn span(&self, bytes: usize) -> Duration {
         Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / self.rate)
     }
+}
+
+/// Bytes a second.
+fn rate(mbit_s: u32) -> u64 {
+    u64::from(mbit_s.max(1)) * 1_000_000 / 8
 }
 
 #[cfg(test)]

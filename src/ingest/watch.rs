@@ -53,6 +53,11 @@ impl Watch {
         }
     }
 
+    /// From the next unit on, silence may last for this long.
+    pub(super) const fn set_idle_timeout(&mut self, idle_timeout: Duration) {
+        self.idle_timeout = idle_timeout;
+    }
+
     /// `units` have been completed on this connection so far.
     pub(super) fn note_units(&mut self, now: Mono, units: u64) -> Option<Finding> {
         if units == self.units {
@@ -117,6 +122,16 @@ mod tests {
         assert_eq!(watch.handle_timeout(at(13)), Some(Finding::Stalled));
         assert_eq!(watch.note_units(at(14), 3), None);
         assert_eq!(watch.handle_timeout(at(18)), Some(Finding::Dead));
+    }
+
+    #[test]
+    fn another_patience_holds_from_the_next_unit_on() {
+        let mut watch = Watch::begin(at(0), &Policy::default());
+        watch.note_units(at(1), 1);
+        watch.set_idle_timeout(Duration::from_secs(60));
+        assert_eq!(watch.poll_timeout(), at(6));
+        watch.note_units(at(2), 2);
+        assert_eq!(watch.poll_timeout(), at(62));
     }
 
     #[test]

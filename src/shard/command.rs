@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::{CameraConfig, CameraStats, Status};
+use crate::ingest::{CameraConfig, CameraStats, Policy, Status};
 use crate::publish::{self, Joined, Publisher, ReaderRing, ReaderStats, RingId, Successor};
 
 use super::stream::MovingStream;
@@ -38,6 +38,13 @@ pub enum Command {
     Hasten {
         /// Which.
         uid: StreamUid,
+    },
+    /// Be this patient with the stream's camera from now on.
+    SetPolicy {
+        /// Which.
+        uid: StreamUid,
+        /// How.
+        policy: Box<Policy>,
     },
     /// The answer to [`Event::Resolve`].
     Resolved {

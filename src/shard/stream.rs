@@ -13,7 +13,7 @@ use super::events::EventSender;
 use super::inbox::{HoldBack, Inbox};
 use crate::codec::{AccessUnitSink, VideoFormat};
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Reason, State, Status};
+use crate::ingest::{Camera, ConnectFailure, Output, PeerClose, Policy, Reason, State, Status};
 use crate::io::{Backend, CloseReason, ConnectError, RecvBuf, SendError, Token};
 use crate::publish::{Bells, Joined, Publisher, ReaderRing, RingId, StreamState, Successor};
 use crate::time::{Mono, Now};
@@ -129,6 +129,11 @@ impl Stream {
     /// The camera may be back: its next attempt begins when it is its turn.
     pub(super) fn hasten(&mut self, around: &mut Surroundings<'_>) {
         self.call(around, |camera, _, now| camera.hasten(now));
+    }
+
+    /// Changes how patient this is with the camera.
+    pub(super) fn set_policy(&mut self, policy: Policy, around: &mut Surroundings<'_>) {
+        self.call(around, |camera, _, _| camera.set_policy(policy));
     }
 
     /// Ends politely; [`is_done`](Self::is_done) becomes true.

@@ -156,6 +156,9 @@ impl Shard {
                 self.count_attempt(uid, now);
             }
             Command::Hasten { uid } => self.with_uid(uid, now, Stream::hasten),
+            Command::SetPolicy { uid, policy } => {
+                self.with_uid(uid, now, |stream, around| stream.set_policy(*policy, around));
+            }
             Command::Depart { uid } => self.with_uid(uid, now, Stream::depart),
             Command::Arrive(stream) if self.is_ending => {
                 self.events.removed(stream.uid(), stream.into_publisher())

@@ -105,3 +105,40 @@ fn a_refused_login_after_refused_connections_waits_the_first_wait_of_its_kind() 
     let wait_s = next.since(world.now.mono).as_secs();
     assert!((240..=360).contains(&wait_s), "{wait_s} s");
 }
+
+#[test]
+fn another_policy_holds_from_the_next_wait_on() {
+    let mut world = World::new("rtsp://10.1.1.1/live");
+    world.start();
+    world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
+    let promised = world.camera.status().next_attempt.unwrap();
+    let s = Duration::from_secs;
+    let retry = Wait { initial: s(5), max: s(5), multiplier: 1, jitter_percent: 0 };
+    world.camera.set_policy(Policy { retry, connect_timeout: s(7), idle_timeout: s(3), ..Policy::default() });
+    assert_eq!(world.camera.status().next_attempt, Some(promised), "what was told stays true");
+    world.pass(promised.since(world.now.mono));
+    assert_eq!(world.camera.poll_timeout(), Some(world.now.mono + s(7)));
+    for _ in 0..4 {
+        world.camera.on_connect_failed(world.now, ConnectFailure::Refused);
+        let next = world.camera.status().next_attempt.unwrap();
+        assert_eq!(next.since(world.now.mono), s(5));
+        world.pass(s(5));
+    }
+
+    world.play();
+    world.unit(0, 0, true);
+    world.unit(1, 3_600, false);
+    world.pass(s(3));
+    assert_eq!(world.camera.status().state, State::Stalled);
+    assert!(world.camera.status().detail.contains("3 s"), "{}", world.camera.status().detail);
+
+    // While video flows, too.
+    world.unit(2, 7_200, false);
+    world.unit(3, 10_800, false);
+    assert_eq!(world.camera.status().state, State::Streaming);
+    world.camera.set_policy(Policy { idle_timeout: s(60), ..Policy::default() });
+    world.unit(4, 14_400, false);
+    world.unit(5, 18_000, false);
+    world.pass(s(10));
+    assert_eq!(world.camera.status().state, State::Streaming);
+}
