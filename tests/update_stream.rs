@@ -17,7 +17,7 @@ const NOBODY: &str = "rtsp://127.0.0.1:1/";
 type Client = MediaControlClient<Channel>;
 
 #[tokio::test]
-async fn a_mask_names_access_or_nothing_and_any_other_path_is_refused() {
+async fn a_mask_without_names_means_access_and_any_other_path_is_refused() {
     let lab = Lab::new("update-mask");
     let _daemon = lab.daemon(&[]);
     let mut client = set_up(&lab, "cam").await;
@@ -43,6 +43,45 @@ async fn a_mask_names_access_or_nothing_and_any_other_path_is_refused() {
     let stream = update(&mut client, other).await.unwrap();
     let spec = stream.spec.unwrap();
     assert_eq!((spec.url.as_str(), spec.labels.len(), spec.access), (NOBODY, 0, None));
+}
+
+#[tokio::test]
+async fn patience_is_changed_as_a_whole_and_only_when_it_is_named() {
+    let lab = Lab::new("update-patience");
+    let _daemon = lab.daemon(&[]);
+    let mut client = set_up(&lab, "cam").await;
+    let first = get(&mut client, "cam").await;
+    let span = |seconds: i64| Some(prost_types::Duration { seconds, nanos: 0 });
+    let with = |idle: Option<prost_types::Duration>, max, paths: &[&str]| {
+        let spec = Some(v1::StreamSpec {
+            timeouts: Some(v1::Timeouts { idle, ..Default::default() }),
+            retry: Some(v1::RetryPolicy { max, ..Default::default() }),
+            ..Default::default()
+        });
+        v1::UpdateStreamRequest { spec, ..request("cam", &[], paths) }
+    };
+    let not_named = update(&mut client, with(span(8), span(9), &[])).await.unwrap();
+    assert_eq!((&not_named.spec, &not_named.etag), (&first.spec, &first.etag));
+    let own = |stream: v1::Stream| {
+        let spec = stream.spec.unwrap();
+        (spec.timeouts.and_then(|own| own.idle), spec.retry.and_then(|own| own.max), spec.access)
+    };
+    let changed = update(&mut client, with(span(8), span(9), &["timeouts"])).await.unwrap();
+    assert_ne!(changed.etag, first.etag);
+    assert_eq!(own(changed), (span(8), None, None));
+    let changed = update(&mut client, with(None, span(9), &["retry"])).await.unwrap();
+    assert_eq!(own(changed), (span(8), span(9), None));
+    update(&mut client, request("cam", &[7], &["access"])).await.unwrap();
+    let both = update(&mut client, request("cam", &[8], &["timeouts", "access"])).await.unwrap();
+    assert_eq!(access(&both).uids, [8]);
+    assert_eq!(own(both).0, None, "what is named and absent is the daemon's again");
+
+    let before = get(&mut client, "cam").await;
+    let refused = update(&mut client, with(span(0), None, &["retry", "timeouts"])).await.unwrap_err();
+    assert_eq!(why(&refused), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()));
+    assert_eq!(field(&refused), "spec.timeouts.idle");
+    assert!(refused.message().contains("from 1 to 3600 seconds"), "{refused}");
+    assert_eq!(get(&mut client, "cam").await, before, "a refused change changes nothing");
 }
 
 #[tokio::test]

@@ -25,11 +25,13 @@ impl fmt::Debug for Credentials {
 
 impl fmt::Debug for StreamSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, credentials, transport: _, labels, access } = self;
+        let Self { url, credentials, transport: _, retry, timeouts, labels, access } = self;
         f.debug_struct("StreamSpec")
             .field("url", &Redacted(url))
             .field("credentials", credentials)
             .field("transport", &self.transport())
+            .field("retry", retry)
+            .field("timeouts", timeouts)
             .field("labels", labels)
             .field("access", access)
             .finish()

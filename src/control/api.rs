@@ -69,8 +69,8 @@ impl MediaControl for Api {
         &self,
         request: Request<v1::UpdateStreamRequest>,
     ) -> Result<Response<v1::Stream>, Status> {
-        let (id, access, etag) = spec::check_update(request.into_inner())?;
-        Ok(Response::new(self.plane.set_access(&id, access, &etag).await?))
+        let (id, update, etag) = spec::check_update(request.into_inner())?;
+        Ok(Response::new(self.plane.update(&id, update, &etag).await?))
     }
 
     async fn teardown_stream(

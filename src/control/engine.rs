@@ -24,7 +24,7 @@ use super::registry::Place;
 use super::spec::StreamSpec;
 use crate::config::{Config, IoBackend};
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::{CameraConfig, Policy};
+use crate::ingest::{CameraConfig, Policy, PolicyChanges};
 use crate::limits::{ARENA_LEN_DEFAULT, STREAMS_MAX};
 use crate::publish::{Publisher, ReaderRing, RingId, Successor};
 use crate::shard::{
@@ -37,7 +37,7 @@ use crate::shard::{
 pub(crate) struct Engine {
     shards: Vec<Shard>,
     io: Io,
-    /// Patience with every camera.
+    /// Patience with cameras whose streams do not say otherwise.
     policy: Policy,
     /// Streams that a shard still holds.
     live: HashMap<StreamUid, Live>,
@@ -221,7 +221,7 @@ impl Engine {
         let camera = CameraConfig {
             url: spec.url.clone(),
             credentials: spec.credentials.clone(),
-            policy: self.policy.clone(),
+            policy: self.policy.with(&spec.patience),
         };
         let segment = Segment { uid: place.uid, epoch: publisher.epoch() };
         let new = NewStream { uid: place.uid, id: id.clone(), camera, seed: random(), publisher };
@@ -244,6 +244,12 @@ impl Engine {
     /// Asks a stream's shard to try its camera soon, if that was out of reach.
     pub(crate) fn hasten(&mut self, uid: StreamUid) {
         self.deliver(uid, Command::Hasten { uid });
+    }
+
+    /// Has a stream's shard be this patient with its camera, and as the daemon otherwise.
+    pub(crate) fn set_patience(&mut self, uid: StreamUid, patience: &PolicyChanges) {
+        let policy = Box::new(self.policy.with(patience));
+        self.deliver(uid, Command::SetPolicy { uid, policy });
     }
 
     /// Answers an [`Event::Resolve`].

@@ -25,6 +25,7 @@ mod huge_pages;
 mod listen;
 mod log_gate;
 mod outage;
+mod patience;
 mod plane;
 mod programs;
 mod rates;

@@ -19,11 +19,11 @@ use super::error::ApiError;
 use super::feed::{Feed, Watch};
 use super::rates::Rates;
 use super::show;
-use super::spec::StreamSpec;
+use super::spec::{SpecUpdate, StreamSpec};
 use super::state::SavedStream;
 use crate::codec::VideoFormat;
 use crate::ids::{StreamId, StreamUid};
-use crate::ingest::Status;
+use crate::ingest::{PolicyChanges, Status};
 use crate::limits::PAGE_LEN_MAX;
 use crate::metrics;
 use crate::publish::{Access, ReaderStats};
@@ -176,20 +176,19 @@ impl Registry {
         Ok(Place { uid: entry.uid, shard: entry.shard })
     }
 
-    /// Changes who may read a stream; the stream as it is then. `withdrawn` says when somebody was to be cut off, if that begins now.
+    /// Changes a stream's spec; the stream as it is then. `withdrawn` says when somebody was to be cut off, if that begins now.
     ///
     /// # Errors
     /// `NotFound`.
-    pub(crate) fn set_access(
+    pub(crate) fn update(
         &mut self,
         id: &StreamId,
-        access: Access,
+        update: SpecUpdate,
         withdrawn: Option<UnixNanos>,
     ) -> Result<v1::Stream, ApiError> {
         let next = self.revision + 1;
         let entry = self.streams.get_mut(id).ok_or_else(|| ApiError::NotFound { id: id.clone() })?;
-        let is_new = entry.spec.access != access;
-        entry.spec.access = access;
+        let is_new = entry.spec.apply(update);
         let (uid, spec) = (entry.uid, entry.spec.shown());
         self.change(uid, |shown| {
             shown.spec = Some(spec);
@@ -201,6 +200,11 @@ impl Registry {
             }
         });
         self.stream(id)
+    }
+
+    /// What of the daemon's patience is another for the stream `id`; `None` when it is not there.
+    pub(crate) fn patience(&self, id: &StreamId) -> Option<&PolicyChanges> {
+        self.streams.get(id).map(|entry| &entry.spec.patience)
     }
 
     /// Nobody whom the stream's access list does not name can see new units of it.

@@ -9,7 +9,9 @@ use secrecy::ExposeSecret;
 use vms_proto::v1;
 
 use super::error::ApiError;
+use super::patience;
 use crate::ids::StreamId;
+use crate::ingest::{PolicyChanges, TimeoutChanges, WaitChanges};
 use crate::limits::{ACCESS_IDS_MAX, CREDENTIAL_LEN_MAX, LABEL_KEY_LEN_MAX, LABEL_VALUE_LEN_MAX, LABELS_MAX};
 use crate::publish::Access;
 use crate::rtsp::{CameraUrl, Credentials, Scheme, UrlError};
@@ -30,6 +32,16 @@ pub(crate) struct StreamSpec {
     labels: BTreeMap<String, String>,
     /// Who may read it.
     pub(crate) access: Access,
+    /// What of the daemon's patience is another for it.
+    pub(crate) patience: PolicyChanges,
+}
+
+/// What is to change of a stream's spec. What is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SpecUpdate {
+    pub(crate) access: Option<Access>,
+    pub(crate) timeouts: Option<TimeoutChanges>,
+    pub(crate) retry: Option<WaitChanges>,
 }
 
 impl StreamSpec {
@@ -45,7 +57,12 @@ impl StreamSpec {
         let given = spec.credentials.map(check_credentials).transpose()?.flatten();
         check_labels(&spec.labels)?;
         let access = check_access(spec.access.unwrap_or_default())?;
-        Ok((id, Self { url, credentials: given.or(in_url), transport, labels: spec.labels, access }))
+        let patience = PolicyChanges {
+            timeouts: patience::check_timeouts(spec.timeouts.unwrap_or_default())?,
+            retry: patience::check_retry(spec.retry.unwrap_or_default())?,
+        };
+        let credentials = given.or(in_url);
+        Ok((id, Self { url, credentials, transport, labels: spec.labels, access, patience }))
     }
 
     /// The spec as answers show it: without secrets.
@@ -54,6 +71,8 @@ impl StreamSpec {
             url: self.url.to_string(),
             credentials: None,
             transport: self.transport.into(),
+            retry: patience::show_retry(&self.patience.retry),
+            timeouts: patience::show_timeouts(&self.patience.timeouts),
             labels: self.labels.clone(),
             access: (self.access != Access::default()).then(|| v1::AccessPolicy {
                 uids: self.access.uids.iter().copied().collect(),
@@ -72,6 +91,16 @@ impl StreamSpec {
         v1::SetupStreamRequest { id: id.to_string(), url: String::new(), spec: Some(spec) }
     }
 
+    /// Takes `update` over, and tells whether that made a difference.
+    pub(crate) fn apply(&mut self, update: SpecUpdate) -> bool {
+        let SpecUpdate { access, timeouts, retry } = update;
+        let before = (self.access.clone(), self.patience);
+        access.into_iter().for_each(|access| self.access = access);
+        timeouts.into_iter().for_each(|timeouts| self.patience.timeouts = timeouts);
+        retry.into_iter().for_each(|retry| self.patience.retry = retry);
+        before != (self.access.clone(), self.patience)
+    }
+
     /// Names of the fields in which `self` and `other` differ.
     pub(crate) fn difference(&self, other: &Self) -> Vec<&'static str> {
         [
@@ -80,6 +109,8 @@ impl StreamSpec {
             ("transport", self.transport != other.transport),
             ("labels", self.labels != other.labels),
             ("access", self.access != other.access),
+            ("retry", self.patience.retry != other.patience.retry),
+            ("timeouts", self.patience.timeouts != other.patience.timeouts),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))
@@ -169,20 +200,36 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// What a request to change a stream asks for: the stream, its new access list, the etag that it must have.
+/// What a request to change a stream asks for: the stream, what is to change, the etag that it must have.
 ///
 /// # Errors
 /// One of the INVALID_ARGUMENT reasons.
-pub(crate) fn check_update(request: v1::UpdateStreamRequest) -> Result<(StreamId, Access, String), ApiError> {
+pub(crate) fn check_update(
+    request: v1::UpdateStreamRequest,
+) -> Result<(StreamId, SpecUpdate, String), ApiError> {
     let id = StreamId::new(&request.id).map_err(|_| ApiError::InvalidStreamId)?;
-    let paths = request.update_mask.unwrap_or_default().paths;
-    if let Some(path) = paths.iter().find(|path| *path != "access") {
-        let why =
-            format!("only access can be changed, not {}", path.escape_default().take(64).collect::<String>());
-        return Err(ApiError::InvalidField { field: "update_mask", why });
+    let mut paths = request.update_mask.unwrap_or_default().paths;
+    // Before there was anything else to change, a request without a mask meant this.
+    if paths.is_empty() {
+        paths.push("access".to_owned());
     }
     let spec = request.spec.unwrap_or_default();
-    Ok((id, check_access(spec.access.unwrap_or_default())?, request.etag))
+    let mut update = SpecUpdate::default();
+    for path in paths {
+        match path.as_str() {
+            "access" => update.access = Some(check_access(spec.access.clone().unwrap_or_default())?),
+            "timeouts" => {
+                update.timeouts = Some(patience::check_timeouts(spec.timeouts.unwrap_or_default())?);
+            }
+            "retry" => update.retry = Some(patience::check_retry(spec.retry.unwrap_or_default())?),
+            other => {
+                let other: String = other.escape_default().take(64).collect();
+                let why = format!("only access, retry and timeouts can be changed, not {other}");
+                return Err(ApiError::InvalidField { field: "update_mask", why });
+            }
+        }
+    }
+    Ok((id, update, request.etag))
 }
 
 /// An id that stands twice counts once.
@@ -263,6 +310,44 @@ pub(super) mod tests {
         }
         let differs = v1::StreamSpec { url: "rtsp://other/".into(), ..Default::default() };
         assert_eq!(reason(with(differs)), "INVALID_URL");
+    }
+
+    #[test]
+    fn a_stream_keeps_its_own_patience_and_a_change_of_it_is_one() {
+        let with = |idle: i64, multiplier| {
+            let idle = Some(prost_types::Duration { seconds: idle, nanos: 0 });
+            let spec = v1::StreamSpec {
+                timeouts: Some(v1::Timeouts { idle, ..Default::default() }),
+                retry: Some(v1::RetryPolicy { multiplier, ..Default::default() }),
+                ..Default::default()
+            };
+            v1::SetupStreamRequest { spec: Some(spec), ..request("a", "rtsp://h/") }
+        };
+        let check = |request| StreamSpec::check(request).unwrap().1;
+        let (mut own, plain) = (check(with(8, Some(3))), spec("rtsp://h/"));
+        assert_eq!(own.difference(&plain), ["retry", "timeouts"]);
+        assert_eq!(own.difference(&check(own.request(&StreamId::new("a").unwrap()))), Vec::<&str>::new());
+        assert_eq!(reason(with(0, None)), "INVALID_ARGUMENT");
+        assert_eq!(reason(with(8, Some(0))), "INVALID_ARGUMENT");
+
+        let update = |paths: &[&str], spec: v1::StreamSpec| {
+            let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+            let update_mask = Some(prost_types::FieldMask { paths });
+            let request = v1::UpdateStreamRequest {
+                id: "a".into(),
+                spec: Some(spec),
+                update_mask,
+                ..Default::default()
+            };
+            check_update(request).unwrap().1
+        };
+        let given = with(9, None).spec.unwrap();
+        assert!(!own.apply(update(&[], given.clone())), "no mask means access");
+        assert!(own.apply(update(&["timeouts"], given.clone())));
+        assert_eq!(own.difference(&check(with(9, Some(3)))), Vec::<&str>::new());
+        assert!(!own.apply(update(&["timeouts"], given)), "the same again");
+        assert!(own.apply(update(&["retry", "timeouts"], v1::StreamSpec::default())));
+        assert_eq!(own.difference(&plain), Vec::<&str>::new(), "what is absent is the daemon's again");
     }
 
     #[test]

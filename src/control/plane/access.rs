@@ -1,4 +1,5 @@
-//! Changing who may read a stream. The list changes at once; the way to other memory, when somebody is to be cut off, goes on by itself.
+//! Changing a stream: who may read it, and how patient it is with its camera. All of that changes at once; the way to other memory,
+//! when somebody is to be cut off, goes on by itself.
 
 use std::time::Duration;
 
@@ -11,29 +12,30 @@ use super::super::attach::Segment;
 use super::super::engine;
 use super::super::error::ApiError;
 use super::super::setups::Gone;
+use super::super::spec::SpecUpdate;
 use super::super::state::Saving;
 use super::{Plane, SharedPlane};
 use crate::clock;
 use crate::ids::{StreamId, StreamUid};
 use crate::limits::{LINGER_MAX, LINGER_MIN};
-use crate::publish::{Access, Successor};
+use crate::publish::Successor;
 
 /// How soon memory that was not to be had is asked for again, unless a stream's memory becomes free before.
 const MEMORY_RETRY: Duration = Duration::from_secs(1);
 
 impl SharedPlane {
-    /// Changes who may read a stream: when this returns nobody else is let in. Whoever reads it and may not any more is cut off
-    /// as soon as the stream goes on in other memory; until then the stream says since when that is under way.
+    /// Changes a stream's spec. When this returns nobody is let in whom its list does not name; whoever reads it and may not any
+    /// more is cut off as soon as the stream goes on in other memory; until then the stream says since when that is under way.
     ///
     /// # Errors
     /// `Draining`, `NotFound`, `EtagMismatch`: nothing changed then. `NotSaved`: it did, but a restart may undo it.
-    pub(crate) async fn set_access(
+    pub(crate) async fn update(
         &self,
         id: &StreamId,
-        access: Access,
+        update: SpecUpdate,
         etag: &str,
     ) -> Result<v1::Stream, ApiError> {
-        let (stream, begun, saving) = self.lock().set_access(id, access, etag)?;
+        let (stream, begun, saving) = self.lock().update(id, update, etag)?;
         begun.into_iter().for_each(|uid| self.spawn_move(uid));
         saving.done().await?;
         Ok(stream)
@@ -87,19 +89,23 @@ enum Room {
 impl Plane {
     /// The stream as it is then, and its incarnation if a move is to be begun. Saved also when nothing changed: the change
     /// before may not have been.
-    fn set_access(
+    fn update(
         &mut self,
         id: &StreamId,
-        access: Access,
+        update: SpecUpdate,
         etag: &str,
     ) -> Result<(v1::Stream, Option<StreamUid>, Saving), ApiError> {
         if self.draining {
             return Err(ApiError::Draining);
         }
         let uid = self.registry.place(id, etag)?.uid;
-        let begins = self.withdrawals.begin(uid, &access);
+        let begins = update.access.as_ref().is_some_and(|access| self.withdrawals.begin(uid, access));
         let since = begins.then(|| clock::now().wall);
-        let stream = self.registry.set_access(id, access, since)?;
+        let is_patience = update.timeouts.is_some() || update.retry.is_some();
+        let stream = self.registry.update(id, update, since)?;
+        if is_patience && let Some(patience) = self.registry.patience(id) {
+            self.engine.set_patience(uid, patience);
+        }
         self.attachments.set_guests(self.registry.guests());
         Ok((stream, begins.then_some(uid), self.save(id)))
     }

@@ -7,6 +7,9 @@
 //! 16  its CRC-32            u32 (IEEE 802.3)
 //! 20  the message           protobuf: 1 SetupStreamRequest, with its credentials; 2 Timestamp of the set-up
 //! ```
+//! Fields that a spec has gained since are absent in files from before, and then mean what they mean to a caller who leaves them out.
+//! An older daemon passes over those that it does not know. So neither needs another version.
+//!
 //! The file system promises that a file is the old or the new one (it was renamed after its fsync); length and checksum tell
 //! when it did not keep that, or when somebody edited the file.
 
@@ -120,6 +123,11 @@ mod tests {
             transport: v1::Transport::Tcp.into(),
             labels: BTreeMap::from([("site".to_owned(), "north".to_owned())]),
             access: Some(v1::AccessPolicy { uids: vec![7], gids: vec![9] }),
+            timeouts: Some(v1::Timeouts {
+                idle: Some(prost_types::Duration { seconds: 8, nanos: 500_000_000 }),
+                ..Default::default()
+            }),
+            retry: Some(v1::RetryPolicy { jitter_percent: Some(0), ..Default::default() }),
             ..Default::default()
         };
         let url = format!("rtsp://admin:{CANARY}%2F@[::1]:8554/live?user=u&password={CANARY}");
@@ -137,6 +145,19 @@ mod tests {
         let (before, after) = (stream(), decode(&stream().id, &encode(&stream())).unwrap());
         assert_eq!(before.spec.difference(&after.spec), Vec::<&str>::new());
         assert_eq!((after.id, after.created), (before.id, before.created));
+    }
+
+    #[test]
+    fn a_file_from_before_there_was_patience_is_a_stream_with_the_daemons_own() {
+        // id "cam-1"; spec { url "rtsp://h/a"; credentials { "u" "p" }; transport TCP }; create_time 7 s.
+        let request = b"\x0a\x05cam-1\x1a\x16\x0a\x0artsp://h/a\x12\x06\x0a\x01u\x12\x01p\x20\x02";
+        let message = [&[0x0a, 0x1f], request.as_slice(), &[0x12, 0x02, 0x08, 0x07]].concat();
+        let len = u32::try_from(message.len()).unwrap();
+        let numbers = [1, len, crc32fast::hash(&message)].map(u32::to_le_bytes).concat();
+        let kept = decode(&stream().id, &[b"vms-strm", numbers.as_slice(), &message].concat()).unwrap();
+        assert_eq!((kept.spec.url.to_string().as_str(), kept.created.0), ("rtsp://h/a", 7_000_000_000));
+        assert!(kept.spec.credentials.is_some());
+        assert_eq!(kept.spec.patience, crate::ingest::PolicyChanges::default());
     }
 
     #[test]

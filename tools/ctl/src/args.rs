@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use vms_proto::v1;
 
+use crate::patience::Patience;
+
 /// Adds, removes and shows the cameras of a vms-media daemon.
 #[derive(Debug, Parser)]
 #[command(name = "vms-ctl", version)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: ReaderList,
     },
+    /// Change how patient the daemon is with a camera. What is not named stays; neither camera nor readers notice.
+    Update(Update),
     /// Carry a camera by another shard. Neither it nor its readers notice.
     Move {
         /// The stream's name.
@@ -92,12 +96,26 @@ pub(crate) struct Setup {
     pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) access: ReaderList,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     /// The camera's user.
     #[arg(long)]
     pub(crate) user: Option<String>,
     /// A file whose first line is the camera's password; `-` for standard input.
     #[arg(long, value_name = "FILE", requires = "user")]
     pub(crate) password_file: Option<PathBuf>,
+}
+
+/// A camera whose stream is to change.
+#[derive(Arguments, Debug)]
+pub(crate) struct Update {
+    /// The stream's name.
+    pub(crate) id: String,
+    /// Forget what was asked for before: what is not named here is then as the daemon's configuration says.
+    #[arg(long)]
+    pub(crate) defaults: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 /// What to look at.
@@ -200,6 +218,9 @@ mod tests {
         let doctor = Args::try_parse_from(["vms-ctl", "doctor", "rtsp://u:canary@h/"]).unwrap();
         assert!(!format!("{doctor:?}").contains("canary"));
         assert!(Args::try_parse_from(["vms-ctl", "doctor", "--user", "u"]).is_err(), "whose user?");
+        let fixed = ["vms-ctl", "update", "a", "--retry-every", "5s", "--retry-max", "9s"];
+        assert!(Args::try_parse_from(fixed).is_err(), "which of the two?");
+        assert!(Args::try_parse_from(&fixed[..5]).is_ok());
         let Command::Setup(setup) = args.command else { panic!("not setup") };
         assert_eq!(setup.labels, [("k".to_owned(), "v=w".to_owned())]);
         assert!(

@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 use vms_proto::v1;
 use vms_proto::v1::media_control_client::MediaControlClient;
 
-use crate::args::{Args, Command, Setup};
+use crate::args::{Args, Command, Setup, Update};
 use crate::problem::Problem;
 use crate::{client, doctor, table, view};
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
     match args.command {
         Command::Setup(setup) => set_up(&mut client, setup, &mut output).await,
         Command::Access { id, access } => set_access(&mut client, id, access.into(), &mut output).await,
+        Command::Update(change) => update(&mut client, change, &mut output).await,
         Command::Move { id, shard } => move_stream(&mut client, id, shard, &mut output).await,
         Command::Restart { id } => restart(&mut client, id, &mut output).await,
         Command::Teardown { id } => tear_down(&mut client, id, &mut output).await,
@@ -74,6 +75,33 @@ async fn set_access<W: Write>(
     let pending = stream.withdrawal_pending_since.is_some();
     let note = if pending { "; others are being cut off: `get` tells when that is done" } else { "" };
     let line = format!("stream {} may be read by {}{note}", stream.stream_id, table::readers(&stream.access));
+    output.value(&stream, &line)
+}
+
+/// The stream is looked at before, because the API takes time-outs and waits as a whole; its etag makes sure that nobody changed them
+/// meanwhile.
+async fn update<W: Write>(
+    client: &mut Client,
+    change: Update,
+    output: &mut Output<'_, W>,
+) -> Result<(), Problem> {
+    let Update { id, defaults, patience } = change;
+    if patience.is_empty() && !defaults {
+        let words =
+            "say what to change, such as --idle-timeout 12s or --retry-every 5s; --defaults forgets all";
+        return Err(Problem::Usage(words.to_owned()));
+    }
+    let before = client.get_stream(v1::GetStreamRequest { id: id.clone() }).await?.into_inner();
+    let spec = if defaults { v1::StreamSpec::default() } else { before.spec.unwrap_or_default() };
+    let paths = ["timeouts", "retry"].map(str::to_owned).to_vec();
+    let request = v1::UpdateStreamRequest {
+        id,
+        spec: Some(patience.over(spec)),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        etag: before.etag,
+    };
+    let stream = view::Stream::from(client.update_stream(request).await?.into_inner());
+    let line = format!("stream {}: {}", stream.stream_id, table::patience(&stream));
     output.value(&stream, &line)
 }
 
@@ -211,7 +239,7 @@ fn json_problem(error: serde_json::Error) -> Problem {
 }
 
 fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
-    let Setup { id, url, transport, labels, access, user, password_file } = setup;
+    let Setup { id, url, transport, labels, access, patience, user, password_file } = setup;
     let password = password_file.map(|path| read_password(&path)).transpose()?.unwrap_or_default();
     let credentials = user.map(|username| v1::Credentials { username, password });
     let spec = v1::StreamSpec {
@@ -220,8 +248,9 @@ fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
         transport: v1::Transport::from(transport).into(),
         labels: labels.into_iter().collect(),
         access: Some(access.into()),
+        ..v1::StreamSpec::default()
     };
-    Ok(v1::SetupStreamRequest { id, url, spec: Some(spec) })
+    Ok(v1::SetupStreamRequest { id, url, spec: Some(patience.over(spec)) })
 }
 
 /// The first line of `path`, or of standard input for `-`.

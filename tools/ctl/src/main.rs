@@ -15,6 +15,7 @@ mod args;
 mod client;
 mod commands;
 mod doctor;
+mod patience;
 mod problem;
 mod table;
 mod view;

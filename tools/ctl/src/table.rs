@@ -84,6 +84,7 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("Labels", or_dash(labels.join(" "))),
         ("Access", readers(&stream.access)),
         ("Withdrawal", withdrawal(stream)),
+        ("Patience", patience(stream)),
         ("State", state),
         ("Detail", or_dash(stream.detail.clone())),
         ("Next attempt", time(&stream.next_attempt)),
@@ -166,6 +167,24 @@ pub(crate) fn withdrawal(stream: &Stream) -> String {
         .withdrawal_pending_since
         .as_ref()
         .map_or_else(|| "-".to_owned(), |since| format!("pending since {since}"))
+}
+
+/// What the stream has of its own; the rest is the daemon's.
+pub(crate) fn patience(stream: &Stream) -> String {
+    let (timeouts, retry) = (&stream.timeouts, &stream.retry);
+    let spans = [
+        ("connect", timeouts.connect_s),
+        ("reply", timeouts.reply_s),
+        ("first frame", timeouts.first_frame_s),
+        ("idle", timeouts.idle_s),
+        ("first retry", retry.initial_s),
+        ("last retry", retry.max_s),
+    ];
+    let spans = spans.into_iter().filter_map(|(name, span)| Some(format!("{name} {} s", span?)));
+    let factor = retry.multiplier.map(|factor| format!("retries x {factor}"));
+    let jitter = retry.jitter_percent.map(|jitter| format!("jitter {jitter} %"));
+    let own: Vec<_> = spans.chain(factor).chain(jitter).collect();
+    if own.is_empty() { "the daemon's".to_owned() } else { format!("{}; else the daemon's", own.join(", ")) }
 }
 
 /// `watch`: one line.
@@ -329,6 +348,15 @@ mod tests {
             [age(-3), age(119), age(120), age(7_200), age(200_000)],
             ["0s", "119s", "2m0s", "2h0m", "2d7h"]
         );
+    }
+
+    #[test]
+    fn only_what_a_stream_has_of_its_own_is_told() {
+        let mut stream = Stream::from(v1::Stream::default());
+        assert_eq!(patience(&stream), "the daemon's");
+        (stream.timeouts.idle_s, stream.retry.max_s, stream.retry.jitter_percent) =
+            (Some(8.5), Some(5.0), Some(0));
+        assert_eq!(patience(&stream), "idle 8.5 s, last retry 5 s, jitter 0 %; else the daemon's");
     }
 
     #[test]

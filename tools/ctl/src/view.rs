@@ -49,6 +49,8 @@ pub(crate) struct Stream {
     pub(crate) access: Access,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) withdrawal_pending_since: Option<Timestamp>,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Retry,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) detail: String,
@@ -75,6 +77,24 @@ pub(crate) struct Stream {
 pub(crate) struct Access {
     pub(crate) uids: Vec<u32>,
     pub(crate) gids: Vec<u32>,
+}
+
+/// Time-outs of the stream's own, in seconds; `null`: the daemon's.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Timeouts {
+    pub(crate) connect_s: Option<f64>,
+    pub(crate) reply_s: Option<f64>,
+    pub(crate) first_frame_s: Option<f64>,
+    pub(crate) idle_s: Option<f64>,
+}
+
+/// Waits between attempts of the stream's own; `null`: the daemon's.
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Retry {
+    pub(crate) initial_s: Option<f64>,
+    pub(crate) max_s: Option<f64>,
+    pub(crate) multiplier: Option<u32>,
+    pub(crate) jitter_percent: Option<u32>,
 }
 
 /// A track.
@@ -228,6 +248,8 @@ impl From<v1::Stream> for Stream {
         let reason = known(stream.reason().as_str_name(), "STATE_REASON_");
         let spec = stream.spec.unwrap_or_default();
         Self {
+            timeouts: spec.timeouts.map(Timeouts::from).unwrap_or_default(),
+            retry: spec.retry.map(Retry::from).unwrap_or_default(),
             stream_id: stream.stream_id,
             transport: known(spec.transport().as_str_name(), "TRANSPORT_").unwrap_or_default(),
             url: spec.url,
@@ -254,6 +276,27 @@ impl From<v1::Stream> for Stream {
             revision: stream.revision,
         }
     }
+}
+
+impl From<v1::Timeouts> for Timeouts {
+    fn from(timeouts: v1::Timeouts) -> Self {
+        let v1::Timeouts { connect, reply, first_frame, idle } = timeouts;
+        let [connect_s, reply_s, first_frame_s, idle_s] =
+            [connect, reply, first_frame, idle].map(|span| span.map(seconds));
+        Self { connect_s, reply_s, first_frame_s, idle_s }
+    }
+}
+
+impl From<v1::RetryPolicy> for Retry {
+    fn from(retry: v1::RetryPolicy) -> Self {
+        let v1::RetryPolicy { initial, max, multiplier, jitter_percent } = retry;
+        Self { initial_s: initial.map(seconds), max_s: max.map(seconds), multiplier, jitter_percent }
+    }
+}
+
+/// A span that is not negative.
+fn seconds(span: prost_types::Duration) -> f64 {
+    std::time::Duration::try_from(span).map_or(0.0, |span| span.as_secs_f64())
 }
 
 impl From<v1::TrackInfo> for Track {
@@ -404,6 +447,14 @@ mod tests {
         let time = Some(Timestamp { seconds: 1_700_000_000, nanos: 0 });
         let stream = v1::Stream {
             stream_id: "cam-1".into(),
+            spec: Some(v1::StreamSpec {
+                timeouts: Some(v1::Timeouts {
+                    idle: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
+                    ..Default::default()
+                }),
+                retry: Some(v1::RetryPolicy { jitter_percent: Some(0), ..Default::default() }),
+                ..Default::default()
+            }),
             state: v1::State::AuthFailed.into(),
             reason: v1::StateReason::AuthRefused.into(),
             state_since: time,
@@ -422,6 +473,9 @@ mod tests {
         assert_eq!(json["stream"]["reason"], "auth_refused");
         assert_eq!(json["stream"]["state_since"], "2023-11-14T22:13:20Z");
         assert_eq!(json["stream"]["next_attempt"], serde_json::Value::Null);
+        assert_eq!(json["stream"]["timeouts"]["idle_s"], 1.5);
+        assert_eq!(json["stream"]["timeouts"]["reply_s"], serde_json::Value::Null);
+        assert_eq!(json["stream"]["retry"]["jitter_percent"], 0);
         assert_eq!(json["stream"]["tracks"][0]["codec"], "h265");
         assert_eq!(json["stream"]["stats"]["bitrate_bps"], 0);
         assert_eq!(json["compact_revision"], serde_json::Value::Null);
