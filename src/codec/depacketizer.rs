@@ -257,13 +257,15 @@ impl Depacketizer {
             self.end_unended_fragment();
         }
         match self.packing {
-            PayloadKind::Single if header == [0; 2] || self.may_be_several(header, Some(self.left)) => {
-                self.begin_byte_stream(header);
-            }
+            PayloadKind::Single if header == [0; 2] => self.begin_byte_stream(header),
             PayloadKind::Single => {
-                self.units.nal_begin(header, sink);
-                self.nal_left = self.left;
-                self.step = Step::Nal;
+                if self.may_be_several(header, Some(self.left)) {
+                    self.begin_byte_stream(header);
+                } else {
+                    self.units.nal_begin(header, sink);
+                    self.nal_left = self.left;
+                    self.step = Step::Nal;
+                }
                 self.pass = self.don_len();
             }
             PayloadKind::Aggregate => {

@@ -453,6 +453,23 @@ fn decoding_order_numbers_are_passed_over_at_any_cut() {
 }
 
 #[test]
+fn decoding_order_numbers_are_passed_over_where_start_codes_are_looked_for() {
+    let (vps, slice): (&[u8], &[u8]) = (&[0x40, 1, 0x0c, 1], &[0x02, 1, 0xd0, 7]);
+    let long_vps = [vps, &[0xff; 300]].concat();
+    for first in 0..12 {
+        let mut camera = Camera::new(Codec::H265, true);
+        camera.cuts = vec![first];
+        camera.send(0, false, &[&[0x40, 1, 0, 9], &long_vps[2..]].concat());
+        camera.send(0, true, &[&[0x62, 1, 0xe0, 0, 9], &vps[2..], &[0, 0, 1], slice].concat());
+        // It is known by now that start codes come.
+        camera.send(1, false, &[0x40, 1, 0, 9, 0x0c, 1]);
+        camera.send(1, true, &[0x02, 1, 0, 9, 0xd0, 7]);
+        let expected = [vec![&long_vps[..], vps, slice], vec![vps, slice]];
+        assert_eq!(camera.sink.nals(), expected, "cut at {first}");
+    }
+}
+
+#[test]
 fn h265_disposable_units_are_of_the_highest_layer() {
     let mut camera = Camera::new(Codec::H265, false);
     camera.send(0, true, &[0x00, 0x02, 0x80]);
