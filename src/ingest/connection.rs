@@ -350,7 +350,8 @@ impl Connection {
         let MediaState::Described(receiver) = &mut self.media else { return };
         receiver.account(now.mono, stats);
         let Some(watch) = &mut self.watch else { return };
-        match watch.note_units(now.mono, receiver.units()) {
+        let newest = stats.last_unit.unwrap_or(now.mono);
+        match watch.note_units(now.mono, receiver.units(), newest) {
             Some(Finding::Flowing) => self.progress.push_back(Progress::Streaming),
             Some(Finding::Stable) => self.progress.push_back(Progress::Stable),
             Some(Finding::Stalled | Finding::NeverBegan | Finding::Dead) | None => {}

@@ -58,13 +58,13 @@ impl Watch {
         self.idle_timeout = idle_timeout;
     }
 
-    /// `units` have been completed on this connection so far.
-    pub(super) fn note_units(&mut self, now: Mono, units: u64) -> Option<Finding> {
+    /// `units` have been completed on this connection so far, the newest of them at `newest`.
+    pub(super) fn note_units(&mut self, now: Mono, units: u64, newest: Mono) -> Option<Finding> {
         if units == self.units {
             return None;
         }
         self.units = units;
-        self.deadline = now + self.idle_timeout;
+        self.deadline = newest + self.idle_timeout;
         if self.flow == Flow::Flowing {
             self.stable_at.take_if(|at| *at <= now).map(|_| Finding::Stable)
         } else {
@@ -114,13 +114,13 @@ mod tests {
     #[test]
     fn a_stall_ends_with_the_next_unit_or_the_session() {
         let mut watch = Watch::begin(at(0), &Policy::default());
-        assert_eq!(watch.note_units(at(1), 0), None);
-        assert_eq!(watch.note_units(at(1), 1), Some(Finding::Flowing));
-        assert_eq!(watch.note_units(at(2), 2), None);
+        assert_eq!(watch.note_units(at(1), 0, at(0)), None);
+        assert_eq!(watch.note_units(at(1), 1, at(1)), Some(Finding::Flowing));
+        assert_eq!(watch.note_units(at(2), 2, at(2)), None);
         assert_eq!(watch.handle_timeout(at(7)), Some(Finding::Stalled));
-        assert_eq!(watch.note_units(at(8), 3), Some(Finding::Flowing));
+        assert_eq!(watch.note_units(at(8), 3, at(8)), Some(Finding::Flowing));
         assert_eq!(watch.handle_timeout(at(13)), Some(Finding::Stalled));
-        assert_eq!(watch.note_units(at(14), 3), None);
+        assert_eq!(watch.note_units(at(14), 3, at(8)), None);
         assert_eq!(watch.handle_timeout(at(18)), Some(Finding::Dead));
     }
 
@@ -137,8 +137,17 @@ mod tests {
     #[test]
     fn steady_video_is_stable_once() {
         let mut watch = Watch::begin(at(0), &Policy::default());
-        watch.note_units(at(1), 1);
-        let findings: Vec<_> = (2..30).filter_map(|second| watch.note_units(at(second), second)).collect();
+        watch.note_units(at(1), 1, at(1));
+        let findings: Vec<_> =
+            (2..30).filter_map(|second| watch.note_units(at(second), second, at(second))).collect();
         assert_eq!(findings, [Finding::Stable]);
+    }
+
+    #[test]
+    fn a_unit_that_came_before_plays_answer_is_as_old_as_it_is() {
+        let mut watch = Watch::begin(at(4), &Policy::default());
+        assert_eq!(watch.note_units(at(4), 1, at(1)), Some(Finding::Flowing));
+        assert_eq!(watch.poll_timeout(), at(6));
+        assert_eq!(watch.handle_timeout(at(6)), Some(Finding::Stalled));
     }
 }

@@ -1,6 +1,17 @@
-//! How long after which failure a camera is tried again.
+//! How long a camera may be silent, and how long after which failure it is tried again.
 
 use super::*;
+
+#[test]
+fn a_unit_that_came_before_plays_answer_is_as_old_as_it_is() {
+    let mut world = World::asked_to_play();
+    world.unit(0, 0, true);
+    world.pass(Duration::from_secs(4));
+    world.reply(200, "");
+    assert_eq!(world.camera.status().state, State::Streaming);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.camera.status().state, State::Stalled);
+}
 
 #[test]
 fn each_refusal_has_its_state_its_words_and_its_wait() {
