@@ -1,6 +1,7 @@
 //! A camera's state machine with the shell around it: does what it asks for, and holds it to what it promises.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,12 +10,15 @@ use vms_pure::codec::AccessUnitSink;
 use vms_pure::ingest::{
     Camera, CameraConfig, CameraStats, ConnectFailure, Output, PeerClose, Policy, Reason, State, Status,
 };
-use vms_pure::limits::{OUTBOX_LEN_MAX, UNIT_LEN_MAX};
+use vms_pure::limits::OUTBOX_LEN_MAX;
 use vms_pure::rtsp::{CameraUrl, Credentials};
 use vms_pure::time::{Mono, Now, UnixNanos};
 
 use crate::dialogue::{self, Asked, Sent};
 use crate::sink::{Seen, Sink};
+
+/// Bytes of a unit that the sink takes: few, so that a picture without end is soon too large.
+const UNIT_LIMIT: usize = 200_000;
 
 /// What happens to a camera.
 #[derive(Clone, Debug)]
@@ -27,6 +31,8 @@ pub enum Action {
     Bytes(Vec<u8>),
     Closed(PeerClose),
     InternalError,
+    /// There is reason to think that the camera is back.
+    Hasten,
     /// Time passes, and deadlines are met, perhaps late.
     Pass(Duration),
     /// Somebody sets the machine's clock.
@@ -66,6 +72,8 @@ pub struct Machine {
     is_stopped: bool,
     /// Another machine looks at what is sent and said, which is the same.
     is_twin: bool,
+    /// Memory for what the machine shows of itself.
+    shown: String,
 }
 
 /// All that can be seen of a machine.
@@ -90,7 +98,7 @@ impl Machine {
         assert_eq!((told.state, camera.poll_timeout()), (State::Pending, None));
         Self {
             camera,
-            sink: Sink::new(UNIT_LEN_MAX),
+            sink: Sink::new(UNIT_LIMIT),
             now,
             link: Link::Down,
             home,
@@ -104,6 +112,7 @@ impl Machine {
             is_stopping: false,
             is_stopped: false,
             is_twin,
+            shown: String::new(),
         }
     }
 
@@ -157,7 +166,7 @@ impl Machine {
 
     /// Bytes on the heap that are not the machine's.
     pub fn held_beside(&self) -> usize {
-        self.sink.held() + self.asked.len() * 1024
+        self.sink.held() + self.asked.len() * 1024 + self.shown.capacity()
     }
 
     /// Lets it happen; bytes come in `portions`.
@@ -206,6 +215,7 @@ impl Machine {
                 }
                 self.camera.on_internal_error(self.now);
             }
+            Action::Hasten => return self.hasten(),
             Action::Pass(time) => return self.pass(*time),
             Action::SetClock(wall) => self.now.wall = *wall,
         }
@@ -222,6 +232,21 @@ impl Machine {
                 break;
             }
         }
+    }
+
+    /// Ends no wait but one that follows an ordinary failure, and changes nothing else.
+    fn hasten(&mut self) {
+        let before = self.camera.status().clone();
+        self.camera.hasten(self.now);
+        if *self.camera.status() != before {
+            assert!(before.state == State::Backoff && !is_refusal(before.reason), "{before:?}");
+            assert!(before.next_attempt > Some(self.now.mono));
+            self.told = Status { next_attempt: Some(self.now.mono), ..before };
+            assert_eq!(*self.camera.status(), self.told);
+            assert_eq!(self.camera.poll_timeout(), self.told.next_attempt);
+            assert_eq!(self.camera.poll_output(), Some(Output::StatusChanged));
+        }
+        assert_eq!(self.camera.poll_output(), None);
     }
 
     fn pass(&mut self, time: Duration) {
@@ -327,7 +352,7 @@ impl Machine {
         self.check_state();
     }
 
-    fn check_change(&self, status: &Status, is_start: bool) {
+    fn check_change(&mut self, status: &Status, is_start: bool) {
         assert!(may_follow(self.told.state, status.state, is_start), "{:?} to {status:?}", self.told);
         assert_eq!(status.detail.is_empty(), status.state == State::Streaming, "{status:?}");
         assert!(status.state != State::Streaming || status.reason == Reason::None);
@@ -338,7 +363,9 @@ impl Machine {
         }
         if !self.is_twin {
             assert!(!status.detail.contains("CANARY"), "{}", status.detail);
-            assert!(!format!("{:?}", self.camera).contains("CANARY"));
+            self.shown.clear();
+            write!(self.shown, "{:?}", self.camera).unwrap();
+            assert!(!self.shown.contains("CANARY"));
         }
     }
 
@@ -382,6 +409,14 @@ impl Machine {
         let wait = next.since(self.now.mono);
         assert!(wait >= series.initial * 79 / 100 && wait <= series.max * 121 / 100, "{wait:?} {status:?}");
     }
+}
+
+/// Whether a camera that answers so counts how often it is asked.
+const fn is_refusal(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::AuthRefused | Reason::Forbidden | Reason::SessionLimit | Reason::ServiceUnavailable
+    )
 }
 
 /// Whether a connection is wanted.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vms_pure::codec::Codec;
 use vms_pure::ingest::{ConnectFailure, PeerClose};
+use vms_pure::limits::{RTSP_RESYNC_LEN_MAX, RTSP_RESYNC_SOURCE_LEN_MAX, UNIT_LEN_MAX};
 use vms_pure::time::UnixNanos;
 
 use crate::dialogue::Asked;
@@ -22,11 +23,13 @@ pub struct Peer {
     number: u16,
     timestamp: u32,
     ssrc: u32,
+    /// How often it may still send much at once: that takes as long as all else that an input does.
+    floods_left: u8,
 }
 
 impl Default for Peer {
     fn default() -> Self {
-        Self { codec: Codec::H264, channel: 0, number: 1, timestamp: 1, ssrc: 9 }
+        Self { codec: Codec::H264, channel: 0, number: 1, timestamp: 1, ssrc: 9, floods_left: 3 }
     }
 }
 
@@ -91,6 +94,7 @@ impl Peer {
                 1 => Action::InternalError,
                 2 | 3 if !machine.is_stopping() => Action::Start,
                 4 => Action::SetClock(UnixNanos(input.arbitrary()?)),
+                5..=7 => Action::Hasten,
                 _ => Action::Bytes([self.media(input)?, self.say(input)?, self.media(input)?].concat()),
             },
         })
@@ -200,26 +204,37 @@ impl Peer {
 
     /// So much of one thing that a limit is passed.
     fn flood(&mut self, input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
-        if input.ratio(7, 8)? {
+        if self.floods_left == 0 || input.ratio(7, 8)? {
             return self.media(input);
         }
+        self.floods_left -= 1;
+        // Seldom so much that the connection ends for it, or that any sink is full.
+        let is_last = input.ratio(1, 16)?;
+        if is_last {
+            self.floods_left = 0;
+        }
         Ok(match input.int_in_range(0..=4)? {
-            0 => vec![b'x'; 600_000],
+            0 => vec![
+                b'x';
+                if is_last { RTSP_RESYNC_LEN_MAX + 1000 } else { RTSP_RESYNC_SOURCE_LEN_MAX + 1000 }
+            ],
             1 => [&b"RTSP/1.0 200 OK\r\nX: "[..], &[b'x'; 70_000]].concat(),
             2 => [&b"RTSP/1.0 200 OK\r\n"[..], &b"X: y\r\n".repeat(300)].concat(),
-            3 => message("RTSP/1.0 200 OK", "", &"v=0\r\n".repeat(40_000)),
-            _ => {
-                // A picture without end.
-                let mut bytes = Vec::new();
-                let header: &[u8] = if self.codec == Codec::H264 { &[0x7c] } else { &[0x62, 1] };
-                for number in 0..40 {
-                    let flags = if number == 0 { 0x80 } else { 0 };
-                    let payload = [header, &[flags | 5], &[7; 60_000]].concat();
-                    bytes.extend_from_slice(&self.packet(false, &payload));
-                }
-                bytes
-            }
+            3 => message("RTSP/1.0 200 OK", "", &"v=0\r\n".repeat(if is_last { 40_000 } else { 400 })),
+            _ => self.endless_picture(if is_last { UNIT_LEN_MAX / 60_000 + 2 } else { 4 }),
         })
+    }
+
+    /// A picture that goes on for so many packets, and does not end.
+    fn endless_picture(&mut self, packets: usize) -> Vec<u8> {
+        let header: &[u8] = if self.codec == Codec::H264 { &[0x7c] } else { &[0x62, 1] };
+        let mut bytes = Vec::with_capacity(packets * 60_100);
+        for number in 0..packets {
+            let flags = if number == 0 { 0x80 } else { 0 };
+            let payload = [header, &[flags | 5], &[7; 60_000]].concat();
+            bytes.extend_from_slice(&self.packet(false, &payload));
+        }
+        bytes
     }
 
     fn time(&self, machine: &Machine, input: &mut Unstructured<'_>) -> Result<Action> {

@@ -35,6 +35,8 @@ struct Stream {
     lost: u64,
     /// Nobody said that what is open is to be forgotten.
     counts: bool,
+    /// Bytes of the one flood.
+    flood_len: usize,
     /// On the heap before.
     base: usize,
 }
@@ -43,7 +45,7 @@ impl Stream {
     fn new(codec: Codec, input: &mut Unstructured<'_>) -> Result<Self> {
         let has_don = codec == Codec::H265 && input.arbitrary()?;
         // Small, so that units outgrow it soon.
-        let limit = *input.choose(&[UNIT_LEN_MAX, UNIT_LEN_MAX, 3000])?;
+        let limit = *input.choose(&[UNIT_LEN_MAX, 100_000, 3000])?;
         let cuts = Cuts::new(input.arbitrary()?);
         let base = memory::held();
         let depacketizer = || Depacketizer::new(codec, has_don);
@@ -60,6 +62,7 @@ impl Stream {
             packets: 0,
             lost: 0,
             counts: true,
+            flood_len: 3_000_000,
             base,
         })
     }
@@ -75,9 +78,13 @@ impl Stream {
                     self.good_unit(&unit(self.codec, body), input)?;
                 }
                 2 => {
-                    // More of the same, seldom until the largest limit is passed, which takes long.
+                    // More of the same, seldom until a limit is passed: the largest once, which takes long.
                     let payload = self.payload(input)?;
-                    let most = if input.ratio(1, 16)? { 3_000_000 } else { 6000 } / (payload.len() + 1);
+                    let most = match input.int_in_range(0..=63)? {
+                        0 => std::mem::take(&mut self.flood_len),
+                        1..=4 => 120_000.min(self.flood_len),
+                        _ => 6000,
+                    } / (payload.len() + 1);
                     for _ in 0..input.int_in_range(1..=400)?.min(most) {
                         self.next.marker = false;
                         self.packet(&payload, payload.len());

@@ -21,17 +21,17 @@ const LOGINS: [Option<(&str, &str)>; 5] = [
     Some(("r\u{e9}gie", "CANARY\u{4e16}")),
 ];
 const URIS: [&str; 2] = ["rtsp://10.1.1.1:8554/live?a=1&b=\"2\"", "rtsp://cam/x"];
-/// Requests that may be made for one that is carried out: one without, two that are refused, four with stale nonces.
-const TRIES_MAX: u32 = 7;
+/// Requests that may be made for one that is carried out, beside the logins that are refused: one without, four with stale nonces.
+const OTHERS_MAX: u32 = 5;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&[login, uri], text)) = data.split_first_chunk() else { return };
     if knows_the_password(data) {
         return;
     }
-    let login = LOGINS[usize::from(login) % LOGINS.len()];
+    let (logins, login) = (1 + u32::from(login / 5 % 3), LOGINS[usize::from(login) % LOGINS.len()]);
     let uri = URIS[usize::from(uri) % URIS.len()];
-    let mut camera = Camera::new(login, uri);
+    let mut camera = Camera::new(login, uri, logins);
     for block in text.split_inclusive(|byte| matches!(byte, 0xfe | 0xff)) {
         match block.split_last() {
             Some((0xfe, [])) => camera.accept(),
@@ -45,6 +45,8 @@ struct Camera {
     authenticator: Authenticator,
     login: Option<(&'static str, &'static str)>,
     uri: &'static str,
+    /// How often a login may be refused.
+    logins: u32,
     /// Since a request was carried out.
     tries: u32,
     /// Whether the password was proved without being sent.
@@ -53,14 +55,14 @@ struct Camera {
 }
 
 impl Camera {
-    fn new(login: Option<(&'static str, &'static str)>, uri: &'static str) -> Self {
+    fn new(login: Option<(&'static str, &'static str)>, uri: &'static str, logins: u32) -> Self {
         let credentials = login.map(|(username, password)| Credentials {
             username: username.to_owned(),
             password: SecretString::from(password),
         });
-        let mut authenticator = Authenticator::new(credentials, 7);
+        let mut authenticator = Authenticator::new(credentials, 7, logins);
         assert_eq!(authenticator.authorization("OPTIONS", uri), None, "nobody has asked");
-        Self { authenticator, login, uri, tries: 0, had_digest: false, responses: Vec::new() }
+        Self { authenticator, login, uri, logins, tries: 0, had_digest: false, responses: Vec::new() }
     }
 
     fn accept(&mut self) {
@@ -76,7 +78,7 @@ impl Camera {
         match answer {
             Ok(()) => {
                 self.tries += 1;
-                assert!(self.tries < TRIES_MAX, "the camera locks us out");
+                assert!(self.tries < self.logins + OTHERS_MAX, "the camera locks us out");
                 assert!(self.login.is_some());
                 self.respond(&challenges);
             }
