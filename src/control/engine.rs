@@ -486,8 +486,11 @@ mod tests {
         StartError::Shard { index, source: shard::StartError::Io(SetupError::Buffers(error)) }
     }
 
+    /// How they are served, and the shards' numbers.
+    type Started = Result<(Io, Vec<usize>), StartError>;
+
     /// Of three shards, the last gets no io_uring. Which back ends were tried, and what came of it.
-    fn start_three(wanted: IoBackend, io: Io) -> (Vec<BackendKind>, Result<(Io, Vec<usize>), StartError>) {
+    fn start_three(wanted: IoBackend, io: Io) -> (Vec<BackendKind>, Started) {
         let mut tried = Vec::new();
         let outcome = start_shards(wanted, io, |backend| {
             tried.push(backend);

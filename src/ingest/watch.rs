@@ -127,10 +127,10 @@ mod tests {
     #[test]
     fn another_patience_holds_from_the_next_unit_on() {
         let mut watch = Watch::begin(at(0), &Policy::default());
-        watch.note_units(at(1), 1);
+        watch.note_units(at(1), 1, at(1));
         watch.set_idle_timeout(Duration::from_secs(60));
         assert_eq!(watch.poll_timeout(), at(6));
-        watch.note_units(at(2), 2);
+        watch.note_units(at(2), 2, at(2));
         assert_eq!(watch.poll_timeout(), at(62));
     }
 
