@@ -220,6 +220,8 @@ pub const LOG_NEWS_INTERVAL: Duration = Duration::from_secs(600);
 pub const STATE_FILE_LEN_MAX: usize = REQUEST_LEN_MAX + 4096;
 /// Changes of kept streams that share one fsync of their directory.
 pub const STATE_CHANGES_AT_ONCE: usize = 64;
+/// Bytes of a file with a camera's password that are looked at: its first line counts.
+pub const PASSWORD_FILE_LEN_MAX: u64 = 4096;
 /// Bytes of the configuration file: four thousand streams need less.
 pub const CONFIG_LEN_MAX: u64 = 4 * 1024 * 1024;
 
@@ -248,6 +250,10 @@ pub const HTTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub const HTTP_CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = {
+    assert!(
+        PASSWORD_FILE_LEN_MAX > CREDENTIAL_LEN_MAX as u64 + 2,
+        "a password that is too long is seen to be"
+    );
     assert!(WATCH_QUEUE_LEN > STREAMS_MAX, "all cameras may fail at once and no watcher be cut off for it");
     assert!(PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX);
     assert!(

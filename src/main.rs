@@ -14,7 +14,7 @@ use rustix::process::{
 use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use vms_media::config::{self, Args, Config, Surroundings};
-use vms_media::control;
+use vms_media::control::Daemon;
 use vms_media::launch::{LAUNCH, launch};
 
 /// Exit status for a configuration that cannot be followed, as clap has it for the command line.
@@ -30,8 +30,9 @@ fn main() -> ExitCode {
         print!("{}", config::DEFAULTS);
         return ExitCode::SUCCESS;
     }
-    let config = match Config::check(args, &surroundings()) {
-        Ok(config) => config,
+    let checked = Config::check(args, &surroundings());
+    let daemon = match checked.and_then(|config| Ok(Daemon::new(config)?)) {
+        Ok(daemon) => daemon,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(USAGE);
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::from(USAGE);
     }
-    match run(config) {
+    match run(daemon) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
@@ -50,10 +51,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+fn run(daemon: Daemon) -> anyhow::Result<()> {
     forbid_core_files()?;
     raise_file_limit();
-    Ok(control::run(config)?)
+    Ok(daemon.run()?)
 }
 
 fn surroundings() -> Surroundings {

@@ -74,6 +74,7 @@ impl Args {
             http: self.http.map(|address| Given::option("--http", address)),
             policy: Policy::default(),
             readers: Vec::new(),
+            streams: Vec::new(),
         }
     }
 }

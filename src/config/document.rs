@@ -18,7 +18,7 @@ use humantime::{format_duration, parse_duration};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::given::{By, Given, Place};
+use super::given::{By, Given, Place, Placed};
 use crate::limits::CONFIG_LEN_MAX;
 
 /// A configuration file's text.
@@ -116,6 +116,11 @@ impl Source {
 }
 
 impl<'s> Table<'s> {
+    /// A string, and where it stands.
+    pub(super) fn placed_string(&mut self, key: &'static str) -> Result<Option<Placed<String>>, FileError> {
+        Ok(self.text(key)?.map(Placed::from))
+    }
+
     /// A string.
     pub(super) fn string(&mut self, key: &'static str) -> Result<Option<Given<String>>, FileError> {
         Ok(self.text(key)?.map(given))
@@ -132,14 +137,54 @@ impl<'s> Table<'s> {
         items.collect::<Result<_, _>>().map(Some)
     }
 
-    /// One of the words of `T`.
-    pub(super) fn choice<T: ValueEnum>(&mut self, key: &'static str) -> Result<Option<T>, FileError> {
+    /// An array of whole numbers that are not negative.
+    pub(super) fn numbers(&mut self, key: &'static str) -> Result<Option<Placed<Vec<u32>>>, FileError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let span = value.span();
+        let expected = format!("expected an array of whole numbers from 0 to {}, such as [1000]", u32::MAX);
+        let DeValue::Array(items) = value.into_inner() else {
+            return Err(self.wrong(&span, key, &expected));
+        };
+        let numbers = items.into_iter().map(|item| {
+            let number = if let DeValue::Integer(number) = item.get_ref()
+                && number.radix() == 10
+            {
+                number.as_str().parse::<u32>().ok()
+            } else {
+                None
+            };
+            number.ok_or_else(|| self.wrong(&item.span(), key, &expected))
+        });
+        let value = numbers.collect::<Result<_, _>>()?;
+        Ok(Some(Placed { value, place: self.place(&span, key) }))
+    }
+
+    /// A table of strings under keys that nobody knows before.
+    pub(super) fn strings_by_key(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Option<Placed<BTreeMap<String, String>>>, FileError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let span = value.span();
+        let DeValue::Table(entries) = value.into_inner() else {
+            return Err(self.wrong(&span, key, "expected a table of strings, such as { KEY = \"VALUE\" }"));
+        };
+        let place = self.place(&span, key);
+        let value = self.source.table(self.name_of(key), entries).rest_as_strings()?;
+        Ok(Some(Placed { value, place }))
+    }
+
+    /// One of the words of `T`, and where it stands.
+    pub(super) fn choice<T: ValueEnum>(&mut self, key: &'static str) -> Result<Option<Placed<T>>, FileError> {
         let Some((text, place)) = self.text(key)? else { return Ok(None) };
-        T::from_str(&text, false).map(Some).map_err(|_| {
-            let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-            let words = values.map(|value| format!("\"{}\"", value.get_name())).collect::<Vec<_>>();
-            FileError::Wrong { place, why: format!("expected {}", words.join(" or ")) }
-        })
+        match T::from_str(&text, false) {
+            Ok(value) => Ok(Some(Placed { value, place })),
+            Err(_) => {
+                let values = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+                let words = values.map(|value| format!("\"{}\"", value.get_name())).collect::<Vec<_>>();
+                Err(FileError::Wrong { place, why: format!("expected {}", words.join(" or ")) })
+            }
+        }
     }
 
     /// A whole number.
@@ -282,9 +327,9 @@ fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
 
 /// A key as far as it is one: what else may stand there by mistake is nobody's business.
 fn printable(key: &str) -> &str {
-    let is_bare =
-        key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if is_bare { key } else { "…" }
+    let is_word =
+        key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if is_word { key } else { "…" }
 }
 
 /// Above it a key is taken for a misspelt one; clap has the same.
@@ -305,6 +350,8 @@ mod tests {
         let mut root = source.parse()?;
         root.string("listen")?;
         root.strings("many")?;
+        root.numbers("ids")?;
+        root.strings_by_key("labels")?;
         root.integer("shards", 1..=256_u32)?;
         root.choice::<IoBackend>("io")?;
         if let Some(mut camera) = root.table("camera")? {
@@ -316,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_is_right_is_taken() {
-        let text = "listen = 'a'\nmany = ['a', 'b']\nshards = 2_5\nio = 'epoll'\n[camera]\nreply_timeout = '1m 2s'\n";
+        let text = "listen = 'a'\nmany = ['a', 'b']\nids = [0, 1_000]\nlabels = { site = 'north' }\nshards = 2_5\nio = 'epoll'\n[camera]\nreply_timeout = '1m 2s'\n";
         assert_eq!(told(text), "");
         assert_eq!(told(""), "");
         assert_eq!(told("camera.reply_timeout = '120s'"), "");
@@ -332,10 +379,13 @@ mod tests {
                 "f.toml:2:1: unknown key `reply-timeout` in [camera]: did you mean `reply_timeout`?",
             ),
             ("[kamera]", "f.toml:1:2: unknown key `kamera`: did you mean `camera`?"),
-            ("zzz = 1", "f.toml:1:1: unknown key `zzz`: there are listen, many, shards, io, camera"),
+            (
+                "zzz = 1",
+                "f.toml:1:1: unknown key `zzz`: there are listen, many, ids, labels, shards, io, camera",
+            ),
             (
                 "'rtsp://u:canary@h/' = 1",
-                "f.toml:1:1: unknown key `…`: there are listen, many, shards, io, camera",
+                "f.toml:1:1: unknown key `…`: there are listen, many, ids, labels, shards, io, camera",
             ),
         ];
         for (text, answer) in cases {
@@ -359,6 +409,19 @@ mod tests {
             ("listen = 1", "f.toml:1:10: listen: expected a string: text in \"quotes\""),
             ("many = 'canary'", "f.toml:1:8: many: expected an array of strings, such as [\"…\"]"),
             ("many = ['é', 1]", "f.toml:1:14: many: expected a string: text in \"quotes\""),
+            (
+                "ids = [1, -1]",
+                "f.toml:1:11: ids: expected an array of whole numbers from 0 to 4294967295, such as [1000]",
+            ),
+            (
+                "ids = 'canary'",
+                "f.toml:1:7: ids: expected an array of whole numbers from 0 to 4294967295, such as [1000]",
+            ),
+            (
+                "labels = 'canary'",
+                "f.toml:1:10: labels: expected a table of strings, such as { KEY = \"VALUE\" }",
+            ),
+            ("labels = { site = 1 }", "f.toml:1:19: labels.site: expected a string: text in \"quotes\""),
             ("camera = 'canary'", "f.toml:1:10: camera: expected a table: [camera]"),
             (
                 "[camera]\nreply_timeout = '3m'",

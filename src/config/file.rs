@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{FileError, Source, Table};
-use super::given::{By, Given};
+use super::given::{By, Given, Place};
+use super::streams::{StreamTable, streams};
 use super::{IoBackend, LATENCY_US_MAX, ReaderProgram};
 use crate::ids::StreamId;
-use crate::ingest::{Policy, Wait};
+use crate::ingest::{Policy, Wait, WaitChanges};
 use crate::limits::{
     CAMERA_MBIT_S, CAMERA_TIMEOUT, MEDIA_TIMEOUT, PROGRAMS_MAX, RESOLVE_TIMEOUT, RETRY_AUTH_WAIT,
     RETRY_JITTER_PERCENT, RETRY_MULTIPLIER, RETRY_WAIT, SHARDS_MAX, STABLE_AFTER, TEARDOWN_TIMEOUT,
@@ -30,6 +31,8 @@ pub(super) struct Settings {
     pub(super) policy: Policy,
     /// Only the file says it.
     pub(super) readers: Vec<ReaderProgram>,
+    /// Only the file says it.
+    pub(super) streams: Vec<StreamTable>,
 }
 
 impl Settings {
@@ -53,12 +56,13 @@ impl Settings {
             ring_socket_mode: root.string("ring_socket_mode")?,
             state_dir: root.string("state_dir")?.map(|given| given.value.into()),
             shards: root.integer("shards", 1..=u32::try_from(SHARDS_MAX).unwrap_or(u32::MAX))?,
-            io: root.choice("io")?,
+            io: root.choice("io")?.map(|io| io.value),
             latency_us: root.integer("latency_us", 0..=LATENCY_US_MAX)?,
             connects_at_once: root.integer("connects_at_once", 1..=u16::MAX)?,
             http: root.string("http")?,
             policy: policy(&mut root)?,
             readers: readers(&mut root)?,
+            streams: streams(&mut root)?,
         };
         root.finish()?;
         Ok(settings)
@@ -78,6 +82,7 @@ impl Settings {
             http: self.http.or(other.http),
             policy: other.policy,
             readers: other.readers,
+            streams: other.streams,
         }
     }
 }
@@ -145,24 +150,36 @@ fn wait(
     wait: &mut Wait,
     range: &RangeInclusive<Duration>,
 ) -> Result<(), FileError> {
-    let Some(mut table) = table.table(key)? else { return Ok(()) };
+    let (changes, place) = wait_changes(table, key, range)?;
+    let (initial, max) = (changes.initial.unwrap_or(wait.initial), changes.max.unwrap_or(wait.max));
+    // Of two defaults neither has a place, and they are in order.
+    if let Some(place) = place.filter(|_| max < initial) {
+        return Err(crossed(initial, max, place));
+    }
+    *wait = wait.with(&changes);
+    Ok(())
+}
+
+/// A table of waits, and where its last of `initial` and `max` stands.
+pub(super) fn wait_changes(
+    table: &mut Table<'_>,
+    key: &'static str,
+    range: &RangeInclusive<Duration>,
+) -> Result<(WaitChanges, Option<Place>), FileError> {
+    let Some(mut table) = table.table(key)? else { return Ok((WaitChanges::default(), None)) };
     let initial = table.duration("initial", range)?;
     let max = table.duration("max", range)?;
-    let (initial, initial_at) = initial.map_or((wait.initial, None), |(given, at)| (given, Some(at)));
-    let (max, max_at) = max.map_or((wait.max, None), |(given, at)| (given, Some(at)));
-    // Of two defaults neither has a place, and they are in order.
-    if let Some(place) = max_at.or(initial_at).filter(|_| max < initial) {
-        let (initial, max) = (humantime::format_duration(initial), humantime::format_duration(max));
-        let why =
-            format!("the first wait, initial = \"{initial}\", is longer than max = \"{max}\": set both");
-        return Err(FileError::Wrong { place, why });
-    }
-    wait.initial = initial;
-    wait.max = max;
-    table.integer("multiplier", RETRY_MULTIPLIER)?.into_iter().for_each(|given| wait.multiplier = given);
-    table
-        .integer("jitter_percent", RETRY_JITTER_PERCENT)?
-        .into_iter()
-        .for_each(|given| wait.jitter_percent = given);
-    table.finish()
+    let multiplier = table.integer("multiplier", RETRY_MULTIPLIER)?;
+    let jitter_percent = table.integer("jitter_percent", RETRY_JITTER_PERCENT)?;
+    table.finish()?;
+    let (initial, initial_at) = initial.unzip();
+    let (max, max_at) = max.unzip();
+    Ok((WaitChanges { initial, max, multiplier, jitter_percent }, max_at.or(initial_at)))
+}
+
+/// The first wait is longer than the longest.
+pub(super) fn crossed(initial: Duration, max: Duration, place: Place) -> FileError {
+    let (initial, max) = (humantime::format_duration(initial), humantime::format_duration(max));
+    let why = format!("the first wait, initial = \"{initial}\", is longer than max = \"{max}\": set both");
+    FileError::Wrong { place, why }
 }

@@ -38,6 +38,21 @@ pub struct Place {
     pub key: String,
 }
 
+/// A value of the configuration file, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// What stands there.
+    pub value: T,
+    /// Where.
+    pub place: Place,
+}
+
+impl<T> From<(T, Place)> for Placed<T> {
+    fn from((value, place): (T, Place)) -> Self {
+        Self { value, place }
+    }
+}
+
 impl Given<String> {
     /// What stands on the command line.
     pub(super) fn option(name: &'static str, value: String) -> Self {

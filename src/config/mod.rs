@@ -7,6 +7,7 @@ mod args;
 mod document;
 mod file;
 mod given;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,8 @@ pub use args::Args;
 pub use document::FileError;
 use file::Settings;
 use given::Given;
-pub use given::{By, Place};
+pub use given::{By, Place, Placed};
+pub use streams::{StreamTable, Transport};
 
 use crate::ingest::Policy;
 use crate::limits::{CONNECTS_AT_ONCE_DEFAULT, SHARDS_MAX};
@@ -67,6 +69,8 @@ pub struct Config {
     pub policy: Policy,
     /// Programs to start and look after.
     pub readers: Vec<ReaderProgram>,
+    /// Streams to carry from the start on, as the file has them.
+    pub streams: Vec<StreamTable>,
 }
 
 /// A program that the daemon starts and looks after.
@@ -201,6 +205,7 @@ impl Config {
             http: settings.http.map(|address| checked(&address, http_address)).transpose()?,
             policy: settings.policy,
             readers: settings.readers,
+            streams: settings.streams,
         })
     }
 }

@@ -66,6 +66,14 @@ pub(crate) enum ApiError {
         /// The name.
         id: StreamId,
     },
+    /// The stream is not a caller's to change.
+    #[error("stream {id} is the configuration file's ({place}): change it there, and start the daemon again")]
+    FromFile {
+        /// The name.
+        id: StreamId,
+        /// File and line.
+        place: String,
+    },
     /// The daemon is full.
     #[error("the daemon carries at most {limit} streams: tear one down, or start another daemon")]
     StreamLimit {
@@ -134,6 +142,7 @@ impl ApiError {
             Self::NotFound { .. } => "STREAM_NOT_FOUND",
             Self::SpecConflict { .. } => "STREAM_SPEC_CONFLICT",
             Self::EtagMismatch { .. } => "ETAG_MISMATCH",
+            Self::FromFile { .. } => "STREAM_FROM_FILE",
             Self::StreamLimit { .. } => "STREAM_LIMIT",
             Self::MemoryLimit { .. } | Self::MemoryBudget { .. } => "MEMORY_LIMIT",
             Self::WatcherLimit { .. } => "WATCHER_LIMIT",
@@ -155,6 +164,7 @@ impl ApiError {
             Self::NotFound { .. } => Code::NotFound,
             Self::SpecConflict { .. } => Code::AlreadyExists,
             Self::EtagMismatch { .. } => Code::Aborted,
+            Self::FromFile { .. } => Code::FailedPrecondition,
             Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::MemoryBudget { .. }
@@ -167,7 +177,7 @@ impl ApiError {
     }
 
     /// The request's field that is at fault, if one is.
-    const fn field(&self) -> Option<&'static str> {
+    pub(crate) const fn field(&self) -> Option<&'static str> {
         match self {
             Self::InvalidStreamId => Some("id"),
             Self::InvalidUrl { .. } | Self::UnsupportedScheme => Some("url"),
@@ -176,6 +186,7 @@ impl ApiError {
             | Self::NotFound { .. }
             | Self::SpecConflict { .. }
             | Self::EtagMismatch { .. }
+            | Self::FromFile { .. }
             | Self::StreamLimit { .. }
             | Self::MemoryLimit { .. }
             | Self::MemoryBudget { .. }
@@ -191,9 +202,10 @@ impl ApiError {
     fn metadata(&self) -> HashMap<String, String> {
         let pair = |key: &str, value: String| HashMap::from([(key.to_owned(), value)]);
         match self {
-            Self::NotFound { id } | Self::EtagMismatch { id } | Self::Busy { id } => {
-                pair("stream_id", id.to_string())
-            }
+            Self::NotFound { id }
+            | Self::EtagMismatch { id }
+            | Self::FromFile { id, .. }
+            | Self::Busy { id } => pair("stream_id", id.to_string()),
             Self::SpecConflict { id, fields } => {
                 let mut pairs = pair("stream_id", id.to_string());
                 pairs.insert("fields".to_owned(), fields.join(","));
@@ -224,6 +236,9 @@ impl From<ApiError> for Status {
         }
         if matches!(error, ApiError::Overloaded | ApiError::Busy { .. }) {
             details.set_retry_info(Some(RETRY_AFTER));
+        }
+        if let ApiError::FromFile { id, .. } = &error {
+            details.add_precondition_failure_violation(error.reason(), id.as_str(), &message);
         }
         if let ApiError::NotFound { id } = &error {
             details.set_resource_info("vms.media.v1.Stream", id.as_str(), "", "");

@@ -16,6 +16,7 @@ use vms_proto::v1;
 use super::attach::{Attachments, Taken};
 use super::balance::{self, Balancer, StreamLoad};
 use super::budget::Budget;
+use super::configured::{Origin, Owned};
 use super::engine::{self, Engine, Io};
 use super::error::ApiError;
 use super::feed::Watch;
@@ -72,6 +73,7 @@ enum Found {
 struct New {
     uid: StreamUid,
     stream: SavedStream,
+    origin: Origin,
     publisher: Box<Publisher>,
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Plane {
     attachments: Attachments,
     budget: Budget,
     store: Option<Store>,
+    /// Streams that are the configuration file's.
+    owned: Owned,
     setups: Setups,
     withdrawals: Withdrawals,
     relocations: Relocations,
@@ -143,8 +147,14 @@ pub(crate) struct Facts {
 
 impl SharedPlane {
     /// An empty registry before `engine`, whose streams keep within `budget`; readers come through `door`. What is to outlive
-    /// the daemon goes to `store`.
-    pub(crate) fn new(engine: Engine, door: Handle, budget: Budget, store: Option<Store>) -> Self {
+    /// the daemon goes to `store`; what is the file's, callers may not change.
+    pub(crate) fn new(
+        engine: Engine,
+        door: Handle,
+        budget: Budget,
+        store: Option<Store>,
+        owned: Owned,
+    ) -> Self {
         let start = clock::now().wall;
         let registry = Registry::new(start);
         let attachments = Attachments::new(door);
@@ -156,6 +166,7 @@ impl SharedPlane {
             attachments,
             budget,
             store,
+            owned,
             setups: own,
             withdrawals: Withdrawals::default(),
             relocations: Relocations::default(),
@@ -180,18 +191,20 @@ impl SharedPlane {
     /// `Overloaded` after [`SETUP_TIMEOUT`]; else what [`ApiError`] says.
     pub(crate) async fn setup(&self, id: StreamId, spec: StreamSpec) -> Result<(v1::Stream, bool), ApiError> {
         let (created, store) = (clock::now().wall, self.lock().store.clone());
-        setups::in_time(SETUP_TIMEOUT, self.set_up(SavedStream { id, spec, created }, store)).await
+        let stream = SavedStream { id, spec, created };
+        setups::in_time(SETUP_TIMEOUT, self.set_up(stream, Origin::Api, store)).await
     }
 
     /// Sets a stream up, and saves it before in `store` if there is one.
     async fn set_up(
         &self,
         stream: SavedStream,
+        origin: Origin,
         store: Option<Store>,
     ) -> Result<(v1::Stream, bool), ApiError> {
         let (uid, claim) = loop {
             let ended = self.setups.ended();
-            let found = self.lock().find(&stream.id, &stream.spec)?;
+            let found = self.lock().find(&stream.id, &stream.spec, origin)?;
             match found {
                 Found::Same(stream) => return Ok((*stream, false)),
                 Found::Busy => ended.await,
@@ -200,7 +213,7 @@ impl SharedPlane {
         };
         let made = claim.make(move || engine::make_publisher(uid)).await;
         let (publisher, claim) = made.map_err(|why| ApiError::MemoryLimit { why })?;
-        let new = New { uid, stream, publisher: publisher? };
+        let new = New { uid, stream, origin, publisher: publisher? };
         let stream = match store {
             Some(store) => self.save_and_register(new, claim, store).await?,
             None => self.lock().register(new)?,
@@ -246,13 +259,19 @@ impl SharedPlane {
 
 impl Plane {
     /// Looks whether a stream may be set up, and claims its id and room for it if so.
-    fn find(&mut self, id: &StreamId, spec: &StreamSpec) -> Result<Found, ApiError> {
+    fn find(&mut self, id: &StreamId, spec: &StreamSpec, origin: Origin) -> Result<Found, ApiError> {
         if self.draining {
             return Err(ApiError::Draining);
         }
-        if let Some(stream) = self.registry.lookup(id, spec)? {
+        let there = self.registry.lookup(id, spec);
+        if let Ok(Some(stream)) = there {
             return Ok(Found::Same(Box::new(stream)));
         }
+        // Also one that could not be carried: with a caller's spec it would be another after the next start.
+        if origin == Origin::Api {
+            self.owned.refuse(id)?;
+        }
+        there?;
         // Counted at the engine: a stream that is being torn down holds its memory until the camera has said goodbye.
         let others = self.segments();
         let Some(claim) = self.setups.claim(id) else { return Ok(Found::Busy) };
@@ -274,7 +293,7 @@ impl Plane {
 
     /// Registers and starts a stream whose id is free.
     fn register(&mut self, new: New) -> Result<v1::Stream, ApiError> {
-        let New { uid, stream, publisher } = new;
+        let New { uid, stream, origin, publisher } = new;
         // The stop may have begun while the memory was made.
         if self.draining {
             return Err(ApiError::Draining);
@@ -282,7 +301,7 @@ impl Plane {
         let place = Place { uid, shard: balance::place(self.engine.shards(), self.registry.loads()) };
         self.engine.add(place, &stream.id, &stream.spec, publisher)?;
         info!(stream = %stream.id, shard = place.shard, "stream set up");
-        let stream = self.registry.insert(stream, place, clock::now());
+        let stream = self.registry.insert(stream, origin, place, clock::now());
         self.attachments.set_guests(self.registry.guests());
         Ok(stream)
     }

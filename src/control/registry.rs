@@ -15,6 +15,7 @@ use prost::Message;
 use vms_proto::v1;
 
 use super::balance::StreamLoad;
+use super::configured::Origin;
 use super::error::ApiError;
 use super::feed::{Feed, Watch};
 use super::rates::Rates;
@@ -107,7 +108,13 @@ impl Registry {
     }
 
     /// Registers a stream whose id is free.
-    pub(crate) fn insert(&mut self, stream: SavedStream, place: Place, now: Now) -> v1::Stream {
+    pub(crate) fn insert(
+        &mut self,
+        stream: SavedStream,
+        origin: Origin,
+        place: Place,
+        now: Now,
+    ) -> v1::Stream {
         let SavedStream { id, spec, created } = stream;
         let revision = self.next_revision();
         let shown = Arc::new(v1::Stream {
@@ -121,6 +128,7 @@ impl Registry {
             etag: format!("{revision:x}"),
             revision,
             stats: Some(v1::StreamStats::default()),
+            origin: show::origin(origin).into(),
             ..v1::Stream::default()
         });
         self.feed.publish(v1::EventType::Created, Arc::clone(&shown));
@@ -411,7 +419,12 @@ mod tests {
     fn registry_of(names: &[&str]) -> Registry {
         let mut registry = Registry::new(START);
         for (uid, name) in (1..).zip(names) {
-            registry.insert(stream(name, spec(URL)), Place { uid: StreamUid(uid), shard: 0 }, now());
+            registry.insert(
+                stream(name, spec(URL)),
+                Origin::Api,
+                Place { uid: StreamUid(uid), shard: 0 },
+                now(),
+            );
         }
         registry
     }
@@ -445,7 +458,12 @@ mod tests {
         let mut registry = registry_of(&["cam-1"]);
         let place = registry.remove(&id("cam-1")).unwrap();
         assert_eq!(registry.remove(&id("cam-1")), None);
-        registry.insert(stream("cam-1", spec(URL)), Place { uid: StreamUid(9), shard: 1 }, now());
+        registry.insert(
+            stream("cam-1", spec(URL)),
+            Origin::File,
+            Place { uid: StreamUid(9), shard: 1 },
+            now(),
+        );
         let revision = registry.revision();
         assert_eq!(registry.status(place.uid, &status(State::Backoff, "late"), now()), None);
         assert_eq!(registry.revision(), revision);
@@ -552,7 +570,8 @@ mod tests {
     fn no_answer_holds_the_password() {
         let mut registry = Registry::new(START);
         let spec = spec(&format!("rtsp://admin:{CANARY}@10.0.0.1/live"));
-        let created = registry.insert(stream("a", spec), Place { uid: StreamUid(1), shard: 0 }, now());
+        let created =
+            registry.insert(stream("a", spec), Origin::Api, Place { uid: StreamUid(1), shard: 0 }, now());
         assert!(created.credentials_set);
         let shown = registry.watch(0).backlog.into_iter().map(|event| event.shown().encode_to_vec());
         for bytes in shown.chain([created.encode_to_vec()]) {

@@ -1,5 +1,6 @@
 //! The daemon's life: start, serve, stop within a bound.
 
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use vms_proto::v1::media_control_server::MediaControlServer;
 use super::api::Api;
 use super::budget::Budget;
 use super::callers::{Caller, Callers};
+use super::configured::Configured;
 use super::engine::{self, Bell, Engine, StartError};
 use super::http;
 use super::huge_pages;
@@ -26,7 +28,7 @@ use super::programs::{Programs, Sockets};
 use super::resolve::Resolver;
 use super::signals::StopSignal;
 use super::state::{self, StateError};
-use crate::config::{Config, Listen};
+use crate::config::{Config, FileError, Listen};
 use crate::limits::{
     CALLS_PER_CONNECTION_MAX, EVENTS_PER_PASS, LOOKUPS_MAX, REQUEST_LEN_MAX, SEGMENTS_MADE_MAX,
 };
@@ -80,20 +82,45 @@ pub enum RunError {
     Interrupted,
 }
 
-/// Runs the daemon until SIGINT, SIGTERM or SIGHUP.
-///
-/// # Errors
-/// [`RunError`] when it cannot start, or when a second signal cut the stop short.
-pub fn run(config: Config) -> Result<(), RunError> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
-    let outcome = runtime.block_on(serve(config));
-    // A look-up that a dead name server holds must not hold us.
-    runtime.shutdown_background();
-    outcome
+/// A daemon that has been told what to do, and has done nothing yet.
+pub struct Daemon {
+    config: Config,
+    streams: Configured,
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+impl Daemon {
+    /// Looks at the streams that the configuration names, and reads their passwords.
+    ///
+    /// # Errors
+    /// [`FileError`] when one of them is none.
+    pub fn new(mut config: Config) -> Result<Self, FileError> {
+        // What may hold a password is not kept as text.
+        let streams = Configured::check(&std::mem::take(&mut config.streams))?;
+        Ok(Self { config, streams })
+    }
+
+    /// Runs until SIGINT, SIGTERM or SIGHUP.
+    ///
+    /// # Errors
+    /// [`RunError`] when it cannot start, or when a second signal cut the stop short.
+    pub fn run(self) -> Result<(), RunError> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build()?;
+        let outcome = runtime.block_on(serve(self));
+        // A look-up that a dead name server holds must not hold us.
+        runtime.shutdown_background();
+        outcome
+    }
+}
+
+/// Streams may hold passwords.
+impl fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daemon").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+async fn serve(Daemon { config, streams }: Daemon) -> Result<(), RunError> {
     let mut stop = StopSignal::new()?;
     // Before anything else: a second daemon must find out here, not after it has started its shards.
     let door = Listener::bind_with_mode(&config.ring_socket, config.ring_socket_mode)
@@ -106,7 +133,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
     // Unbounded in form only: the attach thread has one request a reader and stream under way.
     let ask = move |request| drop(requests.send(request));
     let door = attach::spawn(door, attach::Limits::default(), engine::random(), ask);
-    let plane = SharedPlane::new(engine, door.map_err(RunError::Attach)?, Budget::of_this_machine(), store);
+    let (door, budget) = (door.map_err(RunError::Attach)?, Budget::of_this_machine());
+    let plane = SharedPlane::new(engine, door, budget, store, streams.owned());
     huge_pages::log();
     let resolver = Resolver::new(plane.clone(), config.policy.resolve_timeout);
     let mut pumps = JoinSet::new();
@@ -121,7 +149,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     });
     // Callers wait in the queue of the socket meanwhile: who lists the streams sees all of them.
     tokio::select! {
-        () = plane.restore(saved) => {}
+        () = plane.restore(streams, saved) => {}
         // The streams that are there already are said goodbye to below.
         () = stop.received() => stop.again(),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vms_proto::v1;
 
+use super::configured::Origin;
 use super::programs::Program;
 use crate::codec::{Codec, VideoFormat};
 use crate::ingest::{Reason, State};
@@ -127,6 +128,14 @@ pub(crate) fn shard_stats(stats: &ShardStats) -> v1::ShardStats {
 pub(crate) fn program(program: Program) -> v1::ReaderProgram {
     let Program { name, pid, since, starts, last_end } = program;
     v1::ReaderProgram { name, pid: pid.unwrap_or(0), since: Some(timestamp(since)), starts, last_end }
+}
+
+/// Who asked for a stream.
+pub(crate) const fn origin(origin: Origin) -> v1::Origin {
+    match origin {
+        Origin::Api => v1::Origin::Api,
+        Origin::File => v1::Origin::File,
+    }
 }
 
 /// A state.

@@ -28,7 +28,7 @@ impl SharedPlane {
     /// more is cut off as soon as the stream goes on in other memory; until then the stream says since when that is under way.
     ///
     /// # Errors
-    /// `Draining`, `NotFound`, `EtagMismatch`: nothing changed then. `NotSaved`: it did, but a restart may undo it.
+    /// `Draining`, `NotFound`, `FromFile`, `EtagMismatch`: nothing changed then. `NotSaved`: it did, but a restart may undo it.
     pub(crate) async fn update(
         &self,
         id: &StreamId,
@@ -98,6 +98,7 @@ impl Plane {
         if self.draining {
             return Err(ApiError::Draining);
         }
+        self.owned.refuse(id)?;
         let uid = self.registry.place(id, etag)?.uid;
         let begins = update.access.as_ref().is_some_and(|access| self.withdrawals.begin(uid, access));
         let since = begins.then(|| clock::now().wall);

@@ -5,13 +5,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use vms_proto::v1;
 
+use super::super::configured::{Configured, Origin};
 use super::super::error::ApiError;
 use super::super::setups::Claim;
 use super::super::state::{SavedStream, Saving, Store};
 use super::{New, Plane, SharedPlane};
+use crate::clock;
 use crate::ids::StreamId;
 use crate::limits::SEGMENTS_MADE_MAX;
 
@@ -60,38 +62,65 @@ impl SharedPlane {
     /// Takes a stream away, and forgets it; false when it was not there.
     ///
     /// # Errors
-    /// `NotSaved`: it is gone, but would come back with the next start.
+    /// `FromFile`: it stays. `NotSaved`: it is gone, but would come back with the next start.
     pub(crate) async fn teardown(&self, id: &StreamId) -> Result<bool, ApiError> {
-        let (existed, saving) = self.lock().take_away(id);
+        let (existed, saving) = self.lock().take_away(id)?;
         saving.done().await?;
         Ok(existed)
     }
 
-    /// Sets all these streams up, which were saved before. One that cannot be is told, stays saved, and holds up no other.
-    pub(crate) async fn restore(&self, streams: Vec<SavedStream>) {
-        let count = streams.len();
+    /// Sets up the streams that the configuration file names, and then those that were saved before. One that cannot be is told, and
+    /// holds up no other; a saved one stays saved. One that is both is the file's, and the saved one forgotten: were it kept, it would
+    /// come back when somebody takes it out of the file.
+    pub(crate) async fn restore(&self, configured: Configured, saved: Vec<SavedStream>) {
+        let (created, store) = (clock::now().wall, self.lock().store.clone());
+        let (replaced, saved): (Vec<_>, Vec<_>) =
+            saved.into_iter().partition(|stream| self.lock().owned.has(&stream.id));
+        for SavedStream { id, .. } in replaced {
+            warn!(stream = %id, "was set up by a caller, and is the configuration file's from now on: what was saved is forgotten");
+            // The store says what fails.
+            let _ = store.as_ref().map_or_else(Saving::none, |store| store.forget(&id)).done().await;
+        }
+        let configured: Vec<_> =
+            configured.into_specs().map(|(id, spec)| SavedStream { id, spec, created }).collect();
+        let counts = (configured.len(), saved.len());
+        self.set_up_all(configured, Origin::File).await;
+        self.set_up_all(saved, Origin::Api).await;
+        let carried = self.lock().registry.len();
+        match counts {
+            (0, 0) => {}
+            (configured, 0) => info!(configured, carried, "the configuration file's streams are set up"),
+            (configured, saved) => info!(configured, saved, carried, "streams are set up again"),
+        }
+    }
+
+    async fn set_up_all(&self, streams: Vec<SavedStream>, origin: Origin) {
         let mut under_way = JoinSet::new();
         for stream in streams {
             if under_way.len() == SEGMENTS_MADE_MAX {
                 under_way.join_next().await;
             }
             let plane = self.clone();
-            under_way.spawn(async move { plane.restore_one(stream).await });
+            under_way.spawn(async move { plane.restore_one(stream, origin).await });
         }
         while under_way.join_next().await.is_some() {}
-        if count > 0 {
-            info!(saved = count, carried = self.lock().registry.len(), "streams are set up again");
-        }
     }
 
-    async fn restore_one(&self, stream: SavedStream) {
+    async fn restore_one(&self, stream: SavedStream, origin: Origin) {
         loop {
-            match self.set_up(stream.clone(), None).await {
+            match self.set_up(stream.clone(), origin, None).await {
                 Ok(_) | Err(ApiError::Draining) => return,
                 Err(ApiError::Overloaded) => sleep(RETRY).await,
                 Err(error) => {
                     let id = stream.id;
-                    return error!(stream = %id, %error, "is saved, but cannot be carried: set it up again, or tear it down");
+                    return match origin {
+                        Origin::Api => {
+                            error!(stream = %id, %error, "is saved, but cannot be carried: set it up again, or tear it down")
+                        }
+                        Origin::File => {
+                            error!(stream = %id, %error, "is in the configuration file, but cannot be carried until the daemon is started again")
+                        }
+                    };
                 }
             }
         }
@@ -107,9 +136,10 @@ impl Plane {
 
     /// Takes a stream away. Forgotten also when it was not there: the time before it may not have been. Not while a stream of
     /// that name is being set up: that has its file already.
-    fn take_away(&mut self, id: &StreamId) -> (bool, Saving) {
+    fn take_away(&mut self, id: &StreamId) -> Result<(bool, Saving), ApiError> {
+        self.owned.refuse(id)?;
         let existed = self.teardown(id);
         let store = self.store.as_ref().filter(|_| existed || !self.setups.is_claimed(id));
-        (existed, store.map_or_else(Saving::none, |store| store.forget(id)))
+        Ok((existed, store.map_or_else(Saving::none, |store| store.forget(id))))
     }
 }

@@ -85,6 +85,7 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("Access", readers(&stream.access)),
         ("Withdrawal", withdrawal(stream)),
         ("Patience", patience(stream)),
+        ("Origin", origin(stream)),
         ("State", state),
         ("Detail", or_dash(stream.detail.clone())),
         ("Next attempt", time(&stream.next_attempt)),
@@ -185,6 +186,14 @@ pub(crate) fn patience(stream: &Stream) -> String {
     let jitter = retry.jitter_percent.map(|jitter| format!("jitter {jitter} %"));
     let own: Vec<_> = spans.chain(factor).chain(jitter).collect();
     if own.is_empty() { "the daemon's".to_owned() } else { format!("{}; else the daemon's", own.join(", ")) }
+}
+
+fn origin(stream: &Stream) -> String {
+    match stream.origin.as_deref() {
+        Some("file") => "the configuration file: it is changed there".to_owned(),
+        Some("api") => "a caller".to_owned(),
+        other => or_dash(other.unwrap_or_default().to_owned()),
+    }
 }
 
 /// `watch`: one line.

@@ -51,6 +51,8 @@ pub(crate) struct Stream {
     pub(crate) withdrawal_pending_since: Option<Timestamp>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retry: Retry,
+    /// `api` or `file`; `null` from a daemon that does not tell.
+    pub(crate) origin: Option<String>,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) detail: String,
@@ -246,10 +248,12 @@ impl From<v1::Stream> for Stream {
     fn from(stream: v1::Stream) -> Self {
         let state = known(stream.state().as_str_name(), "STATE_").unwrap_or_else(|| "unknown".to_owned());
         let reason = known(stream.reason().as_str_name(), "STATE_REASON_");
+        let origin = known(stream.origin().as_str_name(), "ORIGIN_");
         let spec = stream.spec.unwrap_or_default();
         Self {
             timeouts: spec.timeouts.map(Timeouts::from).unwrap_or_default(),
             retry: spec.retry.map(Retry::from).unwrap_or_default(),
+            origin,
             stream_id: stream.stream_id,
             transport: known(spec.transport().as_str_name(), "TRANSPORT_").unwrap_or_default(),
             url: spec.url,
@@ -455,6 +459,7 @@ mod tests {
                 retry: Some(v1::RetryPolicy { jitter_percent: Some(0), ..Default::default() }),
                 ..Default::default()
             }),
+            origin: v1::Origin::File.into(),
             state: v1::State::AuthFailed.into(),
             reason: v1::StateReason::AuthRefused.into(),
             state_since: time,
@@ -476,6 +481,7 @@ mod tests {
         assert_eq!(json["stream"]["timeouts"]["idle_s"], 1.5);
         assert_eq!(json["stream"]["timeouts"]["reply_s"], serde_json::Value::Null);
         assert_eq!(json["stream"]["retry"]["jitter_percent"], 0);
+        assert_eq!(json["stream"]["origin"], "file");
         assert_eq!(json["stream"]["tracks"][0]["codec"], "h265");
         assert_eq!(json["stream"]["stats"]["bitrate_bps"], 0);
         assert_eq!(json["compact_revision"], serde_json::Value::Null);
