@@ -16,8 +16,6 @@ pub const RTSP_HEADERS_MAX: usize = 256;
 pub const RTSP_BODY_LEN_MAX: usize = 256 * 1024;
 /// Bytes that may be skipped in search of the next frame before the connection is given up.
 pub const RTSP_RESYNC_LEN_MAX: usize = 1024 * 1024;
-/// Of these, bytes in which only packets of the source that was sending are believed.
-pub const RTSP_RESYNC_SOURCE_LEN_MAX: usize = 64 * 1024;
 /// Bytes of RTSP and RTCP waiting to be sent to one camera. A camera that does not read is disconnected.
 pub const OUTBOX_LEN_MAX: usize = 16 * 1024;
 /// Challenges looked at in one 401 answer.
@@ -281,5 +279,4 @@ const _: () = {
     assert!(SEI_LEN_SCANNED < PARAMETER_SET_LEN_MAX);
     assert!(STREAM_BYTES_PER_TURN > RTP_PACKET_LEN_MAX);
     assert!(RTSP_RESYNC_LEN_MAX > RTP_PACKET_LEN_MAX);
-    assert!(RTSP_RESYNC_SOURCE_LEN_MAX < RTSP_RESYNC_LEN_MAX);
 };

@@ -276,6 +276,12 @@ impl Connection {
                     self.framer.set_source(receiver.source());
                 }
             }
+            Event::Found { channel, payload } => {
+                if let MediaState::Described(receiver) = &mut self.media {
+                    receiver.frame(now, channel, &payload, stats, sink);
+                    self.framer.set_source(receiver.source());
+                }
+            }
             Event::DataStart { channel, len } => {
                 if let MediaState::Described(receiver) = &mut self.media {
                     receiver.frame_begin(channel, len.into(), stats);

@@ -36,6 +36,8 @@ pub(super) enum Verdict {
     Frame,
     /// A status line or a request line.
     Text,
+    /// An interleaved frame, if it is not chance: what it carries looks like a packet of ours, but of another source.
+    Stranger,
     /// Nothing that belongs here.
     Garbage,
 }
@@ -65,7 +67,11 @@ pub(super) fn judge_in_search(lead: &[u8], expected: &Expected) -> Verdict {
         [b'$', channel, high, low, first, second, ref rest @ ..] => {
             match judge_packet(channel, u16::from_be_bytes([high, low]), first, second, expected) {
                 Verdict::Frame if !is_rtcp(second) => judge_source(rest, expected),
-                verdict @ (Verdict::Undecided | Verdict::Frame | Verdict::Text | Verdict::Garbage) => verdict,
+                verdict @ (Verdict::Undecided
+                | Verdict::Frame
+                | Verdict::Text
+                | Verdict::Stranger
+                | Verdict::Garbage) => verdict,
             }
         }
         [b'$', _, _, _, first] if !is_version_2(first) => Verdict::Garbage,
@@ -98,11 +104,18 @@ fn judge_source(rest: &[u8], expected: &Expected) -> Verdict {
         (None, _) => Verdict::Frame,
         (Some(source), [_, _, _, _, _, _, ssrc @ ..]) => match ssrc.first_chunk() {
             Some(ssrc) if u32::from_be_bytes(*ssrc) == source => Verdict::Frame,
-            Some(_) => Verdict::Garbage,
+            Some(_) => Verdict::Stranger,
             None => Verdict::Undecided,
         },
         (Some(_), _) => Verdict::Undecided,
     }
+}
+
+/// The source of a lead that was judged to be a stranger, and its frame's header.
+pub(super) fn stranger(lead: &[u8]) -> Option<(u32, [u8; FRAME_HEADER_LEN])> {
+    let header = lead.first_chunk()?;
+    let ssrc = lead.get(FRAME_HEADER_LEN + SSRC_AT..)?.first_chunk()?;
+    Some((u32::from_be_bytes(*ssrc), *header))
 }
 
 fn judge_text(lead: &[u8]) -> Verdict {
@@ -142,6 +155,8 @@ const METHOD_LEN_MIN: usize = 3;
 const METHOD_LEN_MAX: usize = 16;
 /// An RTP header without contributing sources.
 const RTP_LEN_MIN: u16 = 12;
+/// Where an RTP header has its source (RFC 3550 section 5.1).
+const SSRC_AT: usize = 8;
 /// An empty receiver report.
 const RTCP_LEN_MIN: u16 = 8;
 /// Before SETUP, channels below this are believed; go2rtc uses the same number.
@@ -204,7 +219,8 @@ mod tests {
         }
         assert_eq!(judge_in_search(lead, &expected), Verdict::Frame);
         let other = Expected { source: Some(7), ..AGREED };
-        assert_eq!(judge_in_search(lead, &other), Verdict::Garbage);
+        assert_eq!(judge_in_search(lead, &other), Verdict::Stranger);
+        assert_eq!(stranger(lead), Some((0x0102_0304, *b"$\x00\x05\x00")));
         // Reports may be of anybody, but have whole words.
         assert_eq!(judge_in_search(b"$\x01\x00\x1c\x80\xc8", &other), Verdict::Frame);
         assert_eq!(judge_in_search(b"$\x01\x00\x1d\x80\xc8", &other), Verdict::Garbage);

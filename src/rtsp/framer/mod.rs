@@ -1,7 +1,7 @@
 //! Splits what a camera sends over TCP into interleaved frames and RTSP messages (RFC 2326 section 10.12).
 //!
 //! Payload is handed on in slices of the caller's input, whatever the frame's size and however it straddles
-//! reads; only text is gathered, within limits. When the next byte cannot begin anything, the framer searches
+//! reads; only text is gathered, within limits, and a frame whose truth the next header tells. When the next byte cannot begin anything, the framer searches
 //! for the next believable beginning, says how much it skipped, and goes on.
 //!
 //! Invariant: `Ok(None)` means that all input was consumed. The events do not depend on how the stream was
@@ -9,12 +9,14 @@
 //! as a whole.
 
 mod lead;
+mod stranger;
 mod text;
 
 use self::lead::{Expected, FRAME_HEADER_LEN, LEAD_LEN_MAX, Verdict, judge_in_search, judge_in_step};
+use self::stranger::Stranger;
 use self::text::TextGatherer;
 use super::message::{Request, Response};
-use crate::limits::{RTSP_RESYNC_LEN_MAX, RTSP_RESYNC_SOURCE_LEN_MAX};
+use crate::limits::RTSP_RESYNC_LEN_MAX;
 
 /// One thing that the camera sent. The events of one frame are `DataStart`, any number of `Data`, `DataEnd`; or `Frame`
 /// alone, when all of it is in the input, as nearly all frames of a camera are that sends whole access units.
@@ -30,6 +32,13 @@ pub enum Event<'a> {
         channel: u8,
         /// Its payload; may be empty.
         payload: &'a [u8],
+    },
+    /// A whole interleaved frame that was found in search of one, and believed only after what came next.
+    Found {
+        /// Its channel.
+        channel: u8,
+        /// Its payload.
+        payload: Vec<u8>,
     },
     /// An interleaved frame begins.
     DataStart {
@@ -95,6 +104,8 @@ pub struct Framer {
     /// Bytes that were taken from the input and not yet judged; in `Payload`, payload that had to be looked at.
     lead: Lead,
     text: TextGatherer,
+    /// Begins in the bytes that this search has passed, and is not believed yet.
+    stranger: Option<Stranger>,
     /// Skipped and not yet told.
     skipped: usize,
     /// Skipped since the last frame or message.
@@ -110,6 +121,8 @@ enum State {
     Search,
     /// The search ended: `lead` begins a frame or text.
     Found(Verdict),
+    /// As that, and so the stranger before it is a frame as well.
+    FoundBoth(Verdict),
     Payload {
         left: usize,
     },
@@ -152,7 +165,8 @@ impl Framer {
             let step = match self.state {
                 State::InStep => self.step_in_step(input)?,
                 State::Search => self.step_search(input)?,
-                State::Found(verdict) => self.begin(verdict),
+                State::Found(verdict) => self.step_found(verdict),
+                State::FoundBoth(verdict) => self.step_found_both(verdict),
                 State::Payload { left } => self.step_payload(left, input),
                 State::Text => self.step_text(input)?,
             };
@@ -186,30 +200,53 @@ impl Framer {
         }
         Ok(match judge_in_step(self.lead.bytes(), &self.expected) {
             Verdict::Undecided => Step::Continue,
-            Verdict::Garbage => {
+            Verdict::Stranger | Verdict::Garbage => {
                 self.state = State::Search;
                 Step::Continue
+            }
+            Verdict::Frame if self.is_of_another_channel() => {
+                self.state = State::Search;
+                self.stranger = self.lead.bytes().first_chunk().map(|header| Stranger::new(None, *header));
+                self.pass_first()?
             }
             verdict @ (Verdict::Frame | Verdict::Text) => self.begin(verdict),
         })
     }
 
+    /// Whether the lead, a frame, is none of ours though ours flow: where the rest of a frame that was cut short seemed to end, one
+    /// place in a thousand looks like that.
+    fn is_of_another_channel(&self) -> bool {
+        let is_flowing = self.expected.rtp_channel.is_some() && self.expected.source.is_some();
+        is_flowing && self.lead.bytes().get(1).is_some_and(|channel| !self.expected.knows(*channel))
+    }
+
     fn step_search<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
-        if self.lead.is_empty() {
-            let garbage_len = input.iter().position(|b| matches!(b, b'$' | b'R')).unwrap_or(input.len());
-            *input = input.get(garbage_len..).unwrap_or_default();
-            self.skip(garbage_len)?;
+        let is_behind_stranger = self.stranger.as_ref().is_some_and(Stranger::ends_here);
+        if self.lead.is_empty() && !is_behind_stranger {
+            let len = input.iter().position(|b| matches!(b, b'$' | b'R')).unwrap_or(input.len());
+            // Behind a stranger, other bytes may begin something too.
+            let left = self.stranger.as_ref().map_or(0, Stranger::left);
+            let (garbage, rest) = input.split_at(if left > 0 { len.min(left) } else { len });
+            *input = rest;
+            self.pass(garbage)?;
         } else {
-            match judge_in_search(self.lead.bytes(), &self.expected_in_search()) {
+            let verdict = if is_behind_stranger {
+                judge_in_step(self.lead.bytes(), &self.expected)
+            } else {
+                judge_in_search(self.lead.bytes(), &self.expected)
+            };
+            match verdict {
                 Verdict::Undecided => {}
-                Verdict::Garbage => {
-                    self.lead.drop_first();
-                    self.skip(1)?;
+                Verdict::Garbage => return self.pass_first(),
+                Verdict::Stranger => return self.meet_stranger(),
+                Verdict::Frame | Verdict::Text if is_behind_stranger => {
+                    self.state = State::FoundBoth(verdict);
                     return Ok(Step::Continue);
                 }
-                verdict @ (Verdict::Frame | Verdict::Text) => {
+                Verdict::Frame | Verdict::Text => {
+                    self.forget_stranger();
                     self.state = State::Found(verdict);
-                    return Ok(self.told_skip().map_or(Step::Continue, Step::Event));
+                    return Ok(Step::Continue);
                 }
             }
         }
@@ -219,20 +256,63 @@ impl Framer {
         Ok(Step::Continue)
     }
 
-    /// A camera that restarts amid garbage has another source: after a while any will do.
-    const fn expected_in_search(&self) -> Expected {
-        let is_patient = self.searched <= RTSP_RESYNC_SOURCE_LEN_MAX;
-        Expected { source: if is_patient { self.expected.source } else { None }, ..self.expected }
+    /// The lead begins a packet of another source than was sending. It is believed if one of its own went before it; else it is to
+    /// wait for another, and no other waits: of two, the first was chance.
+    fn meet_stranger<'a>(&mut self) -> Result<Step<'a>, FramerError> {
+        if let Some((source, header)) = lead::stranger(self.lead.bytes()) {
+            if self.stranger.as_ref().is_some_and(|before| before.is_followed_by(source)) {
+                self.state = State::FoundBoth(Verdict::Frame);
+                return Ok(Step::Continue);
+            }
+            self.forget_stranger();
+            self.stranger = Some(Stranger::new(Some(source), header));
+        }
+        self.pass_first()
     }
 
-    fn skip(&mut self, len: usize) -> Result<(), FramerError> {
-        self.skipped += len;
+    fn forget_stranger(&mut self) {
+        self.skipped += self.stranger.take().map_or(0, |stranger| stranger.passed());
+    }
+
+    fn pass_first<'a>(&mut self) -> Result<Step<'a>, FramerError> {
+        if let Some(first) = self.lead.drop_first() {
+            self.pass(&[first])?;
+        }
+        Ok(Step::Continue)
+    }
+
+    /// Nothing that can be believed by itself begins with these bytes.
+    fn pass(&mut self, bytes: &[u8]) -> Result<(), FramerError> {
+        match &mut self.stranger {
+            Some(stranger) => stranger.pass(bytes),
+            None => self.skipped += bytes.len(),
+        }
+        self.note_searched(bytes.len())
+    }
+
+    fn note_searched(&mut self, len: usize) -> Result<(), FramerError> {
         self.searched += len;
         if self.searched > RTSP_RESYNC_LEN_MAX {
             // However much more of it came at once.
             return Err(FramerError::OutOfStep { skipped: RTSP_RESYNC_LEN_MAX + 1 });
         }
         Ok(())
+    }
+
+    /// What was skipped is told before what was found.
+    fn step_found<'a>(&mut self, verdict: Verdict) -> Step<'a> {
+        self.told_skip().map_or_else(|| self.begin(verdict), Step::Event)
+    }
+
+    fn step_found_both<'a>(&mut self, verdict: Verdict) -> Step<'a> {
+        if let Some(skipped) = self.told_skip() {
+            return Step::Event(skipped);
+        }
+        self.state = State::Found(verdict);
+        let Some(stranger) = self.stranger.take() else { return Step::Continue };
+        let (channel, payload, behind) = stranger.into_parts();
+        self.skipped = behind;
+        Step::Event(Event::Found { channel, payload })
     }
 
     fn told_skip<'a>(&mut self) -> Option<Event<'a>> {
@@ -290,7 +370,8 @@ impl Framer {
             }
             text::Outcome::NotText { len } => {
                 self.state = State::Search;
-                self.skip(len)?;
+                self.skipped += len;
+                self.note_searched(len)?;
                 Step::Continue
             }
         })

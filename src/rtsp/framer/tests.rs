@@ -64,6 +64,77 @@ fn row3_dollars_in_skipped_payload_are_not_believed() {
 }
 
 #[test]
+fn row3_packets_of_another_source_amid_garbage_are_believed_when_the_next_header_follows() {
+    let stranger = frame(0, &rtp_of(7, 40));
+    let garbage = b"garbage";
+    for next in [
+        &frame(0, &rtp_of(7, 30))[..],
+        &frame(0, &rtp(1, 30)),
+        &frame(1, b"\x80\xc8\x00\x01\x00\x00\x00\x07"),
+        &frame(9, &rtp(1, 30)),
+    ] {
+        let stream = [&garbage[..], &stranger, next].concat();
+        let seen = all_splits_from(known, &stream);
+        let expected = ["skipped 7".into(), data(0, 40), data(next[1], next.len() - 4)];
+        assert_eq!(seen, expected, "{next:?}");
+    }
+    let stream = [&garbage[..], &stranger, b"OPTIONS * RTSP/1.0\r\n\r\n"].concat();
+    assert_eq!(all_splits_from(known, &stream), ["skipped 7", &data(0, 40), "request OPTIONS"]);
+    let more_garbage = [&garbage[..], &stranger, b"R$", &stranger].concat();
+    let expected = ["skipped 7".into(), data(0, 40), "skipped 2".into(), data(0, 40)];
+    assert_eq!(all_splits_from(known, &more_garbage), expected);
+}
+
+#[test]
+fn row3_what_looks_like_a_packet_of_another_source_costs_none() {
+    let ours = [frame(0, &rtp(1, 20)), frame(0, &rtp(2, 30))].concat();
+    // As long as a frame can be; shorter than the garbage; the same twice, one within the other; and two of two sources.
+    let long = b"$\x00\xff\xff\x80\x60\x00\x01\x00\x00\x00\x02\x01\x02\x03\x04";
+    let short = [&frame(0, &rtp_of(7, 20))[..], b"more"].concat();
+    let nested = [&long[..], long].concat();
+    let two = [frame(0, &rtp_of(7, 20)), b"x".to_vec(), frame(0, &rtp_of(8, 20)), b"x".to_vec()].concat();
+    for garbage in [&long[..], &short, &nested, &two] {
+        let stream = [&b"garbage"[..], garbage, &ours].concat();
+        let expected = [format!("skipped {}", 7 + garbage.len()), data(0, 20), data(0, 30)];
+        assert_eq!(all_splits_from(known, &stream), expected, "{garbage:?}");
+    }
+}
+
+#[test]
+fn row2_the_rest_of_a_cut_frame_may_end_before_what_looks_like_one_of_another_channel() {
+    let mut payload = rtp(2, 400);
+    payload[200..205].copy_from_slice(b"$\x99\x36\x26\xb2");
+    let mut cut = frame(0, &rtp(1, 400));
+    cut.truncate(200);
+    let stream = [
+        &cut[..],
+        &frame(0, &payload),
+        &frame(0, &rtp(3, 50)),
+        &frame(9, &rtp(4, 60)),
+        &frame(0, &rtp(5, 70)),
+    ];
+    // The first frame ends before the dollar of the second, and where nothing was cut, other channels come through.
+    let expected = [data(0, 400), "skipped 200".into(), data(0, 50), data(9, 60), data(0, 70)];
+    assert_eq!(all_splits_from(known, &stream.concat()), expected);
+}
+
+#[test]
+fn a_stranger_ends_with_the_search() {
+    let mut framer = known();
+    let stream = [&b"garbage"[..], &frame(0, &rtp_of(7, 40))].concat();
+    let mut input = &stream[..];
+    assert_eq!(framer.next(&mut input), Ok(Some(Event::Skipped { bytes: 7 })));
+    assert_eq!(framer.next(&mut input), Ok(None));
+    assert!(framer.stranger.is_some());
+    // A byte after it, and then a packet of the source that was sending.
+    let stream = [&b"x"[..], &frame(0, &rtp(1, 20))].concat();
+    let mut input = &stream[..];
+    assert_eq!(framer.next(&mut input), Ok(Some(Event::Skipped { bytes: 45 })));
+    assert!(matches!(framer.next(&mut input), Ok(Some(Event::DataStart { len: 20, .. }))));
+    assert!(framer.stranger.is_none());
+}
+
+#[test]
 fn row4_blank_lines_and_zeros_between_frames_are_nothing() {
     let stream = [
         &b"\r\n\0"[..],
@@ -177,8 +248,13 @@ fn no_memory_is_kept_for_text_that_has_ended() {
 proptest! {
     /// Any bytes in any split: no panic, the same events, and every byte is accounted for.
     #[test]
-    fn any_bytes_in_any_split(stream in noise(), cuts in prop::collection::vec(1usize..40, 1..20)) {
-        let whole = collect(agreed(), &[&stream]);
+    fn any_bytes_in_any_split(
+        stream in noise(),
+        cuts in prop::collection::vec(1usize..40, 1..20),
+        is_known in any::<bool>(),
+    ) {
+        let framer = || if is_known { known() } else { agreed() };
+        let whole = collect(framer(), &[&stream]);
         let mut pieces = Vec::new();
         let mut rest = &stream[..];
         for cut in cuts.iter().cycle() {
@@ -187,7 +263,7 @@ proptest! {
             pieces.push(piece);
             rest = after;
         }
-        prop_assert_eq!(whole, collect(agreed(), &pieces));
+        prop_assert_eq!(whole, collect(framer(), &pieces));
     }
 }
 
@@ -200,6 +276,8 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         Just(b"RTSP/1.0 200 OK\r\nContent-Length: 4\r\n\r\n".to_vec()),
         Just(b"OPTIONS * RTSP/1.0\n\n".to_vec()),
         (0u8..4, 0usize..80).prop_map(|(channel, len)| frame(channel, &rtp(1, len))),
+        (0u8..2, 8u8..10, 12usize..80)
+            .prop_map(|(channel, source, len)| frame(channel, &rtp_of(source, len))),
         (0u8..4, 0usize..80, 0usize..40).prop_map(|(channel, len, cut)| {
             let mut bytes = frame(channel, &rtp(1, len));
             bytes.truncate(bytes.len().saturating_sub(cut));
@@ -216,6 +294,13 @@ fn agreed() -> Framer {
     framer
 }
 
+/// A framer to which packets as [`rtp`] makes them have come.
+fn known() -> Framer {
+    let mut framer = agreed();
+    framer.set_source(Some(0xabab_abab));
+    framer
+}
+
 fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(payload.len()).unwrap().to_be_bytes();
     [&[b'$', channel, len[0], len[1]], payload].concat()
@@ -227,18 +312,29 @@ fn rtp(sequence: u8, len: usize) -> Vec<u8> {
     packet
 }
 
+/// A packet of another source.
+fn rtp_of(source: u8, len: usize) -> Vec<u8> {
+    let mut packet = rtp(1, len);
+    packet[8..12].fill(source);
+    packet
+}
+
 fn data(channel: u8, len: usize) -> String {
     format!("data {channel} {len}")
 }
 
 /// What the stream gives, the same for whole input, for single bytes and for every split in two.
 fn all_splits(stream: &[u8]) -> Vec<String> {
-    let whole = collect(agreed(), &[stream]).unwrap();
+    all_splits_from(agreed, stream)
+}
+
+fn all_splits_from(framer: impl Fn() -> Framer, stream: &[u8]) -> Vec<String> {
+    let whole = collect(framer(), &[stream]).unwrap();
     let bytes: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(collect(agreed(), &bytes).unwrap(), whole, "byte by byte");
+    assert_eq!(collect(framer(), &bytes).unwrap(), whole, "byte by byte");
     for at in 0..=stream.len() {
         let (front, back) = stream.split_at(at);
-        assert_eq!(collect(agreed(), &[front, back]).unwrap(), whole, "split at {at}");
+        assert_eq!(collect(framer(), &[front, back]).unwrap(), whole, "split at {at}");
     }
     whole
 }
@@ -261,6 +357,10 @@ fn collect(mut framer: Framer, pieces: &[&[u8]]) -> Result<Vec<String>, FramerEr
                 }
                 Event::Request(request) => seen.push(format!("request {}", request.method)),
                 Event::Frame { channel, payload } => {
+                    assert_eq!(frame, None);
+                    seen.push(data(channel, payload.len()));
+                }
+                Event::Found { channel, payload } => {
                     assert_eq!(frame, None);
                     seen.push(data(channel, payload.len()));
                 }

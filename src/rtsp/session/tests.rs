@@ -478,6 +478,7 @@ impl Talk {
                 Event::Response(response) => self.session.on_response(response, self.now),
                 Event::Request(request) => self.session.on_request(request),
                 Event::Frame { .. }
+                | Event::Found { .. }
                 | Event::DataStart { .. }
                 | Event::Data(_)
                 | Event::DataEnd

@@ -44,7 +44,9 @@ pub fn read(mut bytes: &[u8]) -> Vec<Sent> {
                 assert_eq!(rtcp::packets(&packet).collect::<Vec<_>>(), [Packet::Other; 2]);
                 sent.push(Sent::Reported(channel));
             }
-            Event::Frame { .. } | Event::Skipped { .. } => panic!("{event:?} makes no sense to a camera"),
+            Event::Frame { .. } | Event::Found { .. } | Event::Skipped { .. } => {
+                panic!("{event:?} makes no sense to a camera")
+            }
         }
     }
     assert!(framer.next(&mut &b"RTSP/1.0 200 OK\r\n\r\n"[..]).unwrap().is_some(), "the last one is whole");

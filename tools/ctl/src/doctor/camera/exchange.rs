@@ -77,6 +77,9 @@ impl Exchange {
                 Ok(Some(Event::Frame { payload, .. })) => {
                     self.largest_frame = self.largest_frame.max(payload.len())
                 }
+                Ok(Some(Event::Found { payload, .. })) => {
+                    self.largest_frame = self.largest_frame.max(payload.len())
+                }
                 Ok(Some(Event::DataStart { len, .. })) => {
                     self.largest_frame = self.largest_frame.max(len.into())
                 }
