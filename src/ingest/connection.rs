@@ -51,6 +51,8 @@ pub(super) struct Connection {
     media: MediaState,
     /// From PLAY's answer on.
     watch: Option<Watch>,
+    /// Units that came without a watch.
+    units_before_play: u64,
     report_at: Option<Mono>,
     policy: Policy,
     seed: u64,
@@ -103,6 +105,7 @@ impl Connection {
             session,
             media: MediaState::Undescribed(clock),
             watch: None,
+            units_before_play: 0,
             report_at: None,
             policy: policy.clone(),
             seed,
@@ -202,7 +205,7 @@ impl Connection {
                 receiver.report(now);
             }
         }
-        self.account(now, stats);
+        if self.is_over { self.account(now, stats) } else { self.note_units(now, stats) }
     }
 
     /// What was agreed with the camera.
@@ -355,7 +358,13 @@ impl Connection {
     fn note_units(&mut self, now: Now, stats: &mut CameraStats) {
         let MediaState::Described(receiver) = &mut self.media else { return };
         receiver.account(now.mono, stats);
-        let Some(watch) = &mut self.watch else { return };
+        let Some(watch) = &mut self.watch else {
+            if receiver.units() > self.units_before_play {
+                self.units_before_play = receiver.units();
+                self.session.note_video();
+            }
+            return;
+        };
         let newest = stats.last_unit.unwrap_or(now.mono);
         match watch.note_units(now.mono, receiver.units(), newest) {
             Some(Finding::Flowing) => self.progress.push_back(Progress::Streaming),

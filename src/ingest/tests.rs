@@ -179,6 +179,29 @@ fn a_camera_that_never_begins() {
 }
 
 #[test]
+fn video_that_comes_stands_for_the_answer_to_play() {
+    let mut world = World::asked_to_play();
+    world.unit(0, 0, true);
+    world.pass(Duration::from_secs(4));
+    world.unit(1, 360_000, false);
+    assert_eq!(world.camera.status().state, State::Connecting, "an answer may still come");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.camera.status().state, State::Streaming);
+    assert_eq!(world.camera.stats().failures, 0);
+    // From here on it is as with any other: what does not come any more has stalled.
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.camera.status().state, State::Stalled);
+}
+
+#[test]
+fn packets_that_make_no_unit_do_not_stand_for_the_answer_to_play() {
+    let mut world = World::asked_to_play();
+    world.packet(0, 0, false, &[0x41, 0x88, 1, 2, 3]);
+    world.pass(Duration::from_secs(5));
+    world.expect_failure(State::Backoff, Reason::ReplyTimeout, "did not answer PLAY within 5 s");
+}
+
+#[test]
 fn what_does_not_speak_rtsp_is_named() {
     let endings: [fn(&mut World); 2] = [
         |world| world.camera.on_closed(world.now, PeerClose::Closed, &mut world.sink),

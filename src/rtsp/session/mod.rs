@@ -8,7 +8,8 @@
 //! The caller feeds messages and times, drains events and bytes, and calls [`Session::handle_timeout`] when
 //! [`Session::poll_timeout`] says. One request is under way at a time. Until PLAY is answered every request has
 //! a deadline; afterwards only the media's silence, which the caller watches, ends a session, because cameras
-//! answer keepalives wrongly or not at all while they stream well.
+//! answer keepalives wrongly or not at all while they stream well. Video that comes stands for an answer to PLAY
+//! that does not: a frame that the camera cut short before it has taken it along.
 
 mod error;
 mod fields;
@@ -161,6 +162,8 @@ pub struct Session {
     /// To be ended if the camera has no session left for us.
     leftover: Option<Leftover>,
     is_set_up: bool,
+    /// Video came since PLAY was said.
+    has_video: bool,
     channels: Channels,
     /// The source that SETUP was answered with.
     ssrc: Option<u32>,
@@ -196,6 +199,7 @@ impl Session {
             session_id: None,
             leftover: None,
             is_set_up: false,
+            has_video: false,
             channels: ASKED_CHANNELS,
             ssrc: None,
             keepalive: Keepalive::new(),
@@ -274,6 +278,11 @@ impl Session {
         }
     }
 
+    /// An access unit came.
+    pub const fn note_video(&mut self) {
+        self.has_video = true;
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
@@ -310,6 +319,7 @@ impl Session {
             // Cameras that do not know OPTIONS may say nothing at all.
             Phase::Opening if method == Method::Options => self.send(Method::Describe, now),
             Phase::Opening if method == Method::Teardown => self.send(Method::Setup, now),
+            Phase::Opening if method == Method::Play && self.has_video => self.play(RtpInfo::default(), now),
             Phase::Opening => self.fail(SessionError::ReplyTimeout { method }),
             Phase::Playing => self.keepalive.change_method(),
             Phase::TearingDown => self.close(),
@@ -330,6 +340,7 @@ impl Session {
         let timeout =
             if method == Method::Teardown { self.config.teardown_timeout } else { self.config.reply_timeout };
         self.in_flight = Some(InFlight { method, cseq, deadline: now + timeout });
+        self.has_video = false;
 
         let mut request = MessageWriter::request(method.name(), &uri)
             .header("CSeq", cseq)

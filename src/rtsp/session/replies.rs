@@ -101,9 +101,12 @@ impl Session {
 
     fn on_playing(&mut self, response: &Response, now: Mono) {
         self.note_session(response);
+        self.play(response.headers.first("RTP-Info").map(fields::parse_rtp_info).unwrap_or_default(), now);
+    }
+
+    pub(super) fn play(&mut self, rtp_info: RtpInfo, now: Mono) {
         self.phase = Phase::Playing;
         self.keepalive.next = Some(now + self.keepalive.interval());
-        let rtp_info = response.headers.first("RTP-Info").map(fields::parse_rtp_info).unwrap_or_default();
         let rtp_info = RtpInfo { ssrc: self.ssrc, ..rtp_info };
         self.events.push_back(SessionEvent::Playing { channels: self.channels, rtp_info });
     }
