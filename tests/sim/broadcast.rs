@@ -37,6 +37,11 @@ pub(crate) struct Broadcast {
     is_endless: bool,
     /// Behind noise, only frames of this track are recognised.
     is_noisy: bool,
+    /// What was sent last is of a channel that nobody set up.
+    is_foreign: bool,
+    /// The source that the daemon knows from this connection, and one of which it has to see more, since noise came before.
+    known: Option<u32>,
+    doubtful: Option<u32>,
     asked: u32,
     /// Where the newest packet ended.
     packet_end: u64,
@@ -84,6 +89,9 @@ impl Broadcast {
             is_first: true,
             is_endless: false,
             is_noisy: false,
+            is_foreign: false,
+            known: None,
+            doubtful: None,
             asked: 0,
             packet_end: 0,
         }
@@ -95,11 +103,17 @@ impl Broadcast {
         self.begin_epoch();
         self.torn_until = 0;
         (self.is_shaken, self.is_endless, self.is_noisy) = (false, false, false);
+        (self.is_foreign, self.known, self.doubtful) = (false, None, None);
         if self.random.one_in(2) {
             self.ssrc = self.random.word();
             self.sequence = self.random.half();
             self.timestamp_offset = self.random.word();
         }
+    }
+
+    /// Whether what is sent there is taken for the rest of a frame that was cut short.
+    pub(crate) const fn is_torn_at(&self, at: u64) -> bool {
+        at < self.torn_until
     }
 
     fn begin_epoch(&mut self) {
@@ -150,6 +164,7 @@ impl Broadcast {
                 let mut bytes = packet.frame(wire.channel, Dressing::Plain);
                 bytes[4] &= 0x3f;
                 wire.put(&bytes, Tally { ignored: 1, ..Tally::default() });
+                self.another_frame(wire.at(), wire.truth);
                 self.lose();
                 lost += 1;
             } else {
@@ -158,7 +173,7 @@ impl Broadcast {
                 is_open = false;
             }
         }
-        let is_torn = start < self.torn_until;
+        let is_torn = self.is_torn_at(start);
         let fate = match (is_torn, is_huge, lost) {
             (true, ..) => Fate::Torn,
             (false, true, 0) => Fate::Huge,
@@ -182,6 +197,7 @@ impl Broadcast {
                 is_open: is_open || !self.sends_markers,
                 start,
                 end,
+                due: wire.truth.due(end),
                 captured_ns,
             });
         }
@@ -226,6 +242,7 @@ impl Broadcast {
             is_open: true,
             start,
             end: u64::MAX,
+            due: u64::MAX,
             captured_ns: None,
         });
     }
@@ -236,6 +253,24 @@ impl Broadcast {
         // Some cameras send it on the channel of the media.
         let channel = if self.random.one_in(8) { wire.channel } else { wire.channel.wrapping_add(1) };
         wire.put(&frame(channel, &report), Tally::default());
+        self.another_frame(wire.at(), wire.truth);
+    }
+
+    /// Something else than a packet of the video was sent, `end` bytes into the connection: right behind a packet of another source,
+    /// it settles that this was one. With noise between them too, no two headers follow each other, and nobody can know.
+    pub(crate) fn another_frame(&mut self, end: u64, truth: &mut Truth) {
+        self.is_foreign = false;
+        match self.doubtful.take() {
+            Some(ssrc) if self.is_noisy => {
+                truth.refute(ssrc);
+                self.is_shaken = true;
+            }
+            Some(ssrc) => {
+                truth.settle(end);
+                self.known = Some(ssrc);
+            }
+            None => {}
+        }
     }
 
     /// The camera asks us something.
@@ -244,6 +279,7 @@ impl Broadcast {
         let method = self.random.pick(&["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "ANNOUNCE", "REDIRECT"]);
         let request = format!("{method} rtsp://camera/ RTSP/1.0\r\nCSeq: {}\r\n\r\n", self.asked);
         wire.put(request.as_bytes(), Tally::default());
+        self.another_frame(wire.at(), wire.truth);
     }
 
     /// What the camera does between two pictures.
@@ -281,6 +317,10 @@ impl Broadcast {
             .map(|_| self.random.pick(&[0x80, 0xff, 0xe0, b'a', b'x', 1, 2]))
             .collect();
         let skipped_bytes = noise.len() as u64;
+        if std::mem::take(&mut self.is_foreign) {
+            // Between a channel that nobody set up and noise, nobody can say what it was.
+            wire.truth.is_vague_now();
+        }
         wire.put(&noise, Tally { skipped_bytes, ..Tally::default() });
         if !self.sends_markers {
             shake_last(wire);
@@ -301,7 +341,13 @@ impl Broadcast {
                 (wire.channel, packet)
             }
         };
-        wire.put(&frame(channel, &packet), Tally { ignored: 1, ..Tally::default() });
+        let (start, bytes) = (wire.at(), frame(channel, &packet));
+        self.another_frame(start + bytes.len() as u64, wire.truth);
+        wire.bytes.extend_from_slice(&bytes);
+        // Of a channel that nobody set up, it is counted when something follows it.
+        self.is_foreign = channel != wire.channel;
+        let end = if self.is_foreign { u64::MAX } else { wire.at() };
+        wire.truth.mark(start, end, Tally { ignored: 1, ..Tally::default() });
     }
 
     fn lose(&mut self) {
@@ -313,29 +359,57 @@ impl Broadcast {
     /// Sends one packet, perhaps twice, perhaps cut short.
     fn put(&mut self, packet: &Packet, rates: &Rates, wire: &mut Wire<'_>) {
         let bytes = packet.frame(wire.channel, self.dressing);
-        self.is_noisy = false;
+        if self.doubtful.is_some_and(|ssrc| ssrc != self.ssrc) {
+            self.another_frame(wire.at() + bytes.len() as u64, wire.truth);
+        }
+        let is_settling = self.doubtful.is_some();
+        let is_strange = self.is_noisy && !is_settling && self.known.is_some_and(|ssrc| ssrc != self.ssrc);
+        if is_strange {
+            self.doubtful = Some(self.ssrc);
+            wire.truth.doubt();
+        }
+        (self.is_noisy, self.is_foreign) = (false, false);
+        let (start, mut is_cut) = (wire.at(), false);
         if !self.sends_markers && self.gap > 0 {
             shake_last(wire);
         }
         if self.random.one_in(rates.torn) && bytes.len() > 60 {
             let cut = self.random.size(40, bytes.len() - 1);
-            self.torn_until = wire.at() + bytes.len() as u64;
+            self.torn_until = self.torn_until.max(wire.at() + bytes.len() as u64);
             wire.truth.is_vague_now();
             wire.put(&bytes[..cut], Tally::default());
+            is_cut = true;
         } else {
             let lost = u64::from(std::mem::take(&mut self.gap));
             wire.put(&bytes, Tally { used: 1, lost, ..Tally::default() });
         }
         self.packet_end = wire.at();
+        if is_settling {
+            self.another_frame(wire.at(), wire.truth);
+        }
+        if !is_strange {
+            self.known = Some(self.ssrc);
+        }
         if self.random.one_in(rates.repeat) {
             wire.put(&bytes, Tally { repeated: 1, ..Tally::default() });
+            self.another_frame(wire.at(), wire.truth);
         }
         self.is_first = false;
         self.gap = 0;
         // Without markers, a picture ends where the next begins.
         let at = self.packet_end;
+        let mut due = wire.truth.due(at);
+        // The last byte of a packet says how much of it is padding: it is nothing before that has come, and perhaps nothing then.
+        if is_cut && self.dressing == Dressing::Padding {
+            due = u64::MAX;
+            if !self.sends_markers {
+                shake_last(wire);
+            }
+        } else if start >= self.torn_until && self.doubtful.is_none() {
+            wire.truth.settle(at);
+        }
         if let Some(sent) = wire.truth.last_sent().filter(|sent| sent.end == u64::MAX && !self.is_endless) {
-            sent.end = at;
+            (sent.end, sent.due) = (at, due);
         }
     }
 }

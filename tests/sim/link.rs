@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use vms_media::ingest::PeerClose;
+use vms_media::ingest::{PeerClose, Policy};
 use vms_media::time::Mono;
 
 use crate::conduct::Conduct;
@@ -42,6 +42,8 @@ pub(crate) struct Link {
     /// The daemon knows that a session was set up, and has said that it ends.
     pub(crate) is_set_up: bool,
     pub(crate) is_torn_down: bool,
+    /// The daemon cannot see that PLAY was answered.
+    pub(crate) is_answer_torn: bool,
 }
 
 impl Link {
@@ -62,6 +64,7 @@ impl Link {
             heard_at: now,
             is_set_up: false,
             is_torn_down: false,
+            is_answer_torn: false,
         }
     }
 
@@ -100,6 +103,14 @@ impl Link {
         self.last_arrival = at;
         self.arrivals.push_back((at, arrival));
         at
+    }
+
+    /// The camera does not forget its session, since it hears requests often enough; but for `slack` of the way and of the shard.
+    pub(crate) fn check_heard(&self, now: Mono, slack: Duration) {
+        let unheard = now.since(self.heard_at);
+        let answer = if self.is_answer_torn { Policy::default().reply_timeout } else { Duration::ZERO };
+        let most = self.server.timeout() + answer + slack;
+        assert!(unheard <= most || self.is_torn_down, "no sign of life for {unheard:?}");
     }
 
     /// Drops what is on its way.

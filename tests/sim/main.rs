@@ -40,9 +40,9 @@
 //! | the end of a connection leaves its unit open | 57 | a unit is open without a connection |
 //! | a connection that does not come up is not given up | 23 | a second connection |
 //! | the login goes along to another host | 43 | a login for whom it is not for |
-//!
-//! One that went unnoticed: a head of an RTSP message that may grow without bound, since 80 KB of it are no growth to speak of and a
-//! camera that stops in the middle may be called silent.
+//! | a head of an RTSP message grows without bound | 27 | 1101888 bytes on the heap |
+//! | out of step, packets of another source are passed over | 8974 | delivered whole and not published |
+//! | video does not stand for PLAY's answer | 5445 | called silent, and its video came |
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -83,6 +83,9 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (57, "a unit that the end of a connection completed was not counted"),
     (93, "a camera that asked too much was left without TEARDOWN"),
     (197, "after TEARDOWN, the rest of a unit was published as a unit of its own"),
+    (5445, "video flowed and was torn down, since a frame that was cut short had taken PLAY's answer along"),
+    (8974, "the first packets of another source behind noise were lost"),
+    (9813, "what looked like a frame of another channel, behind one that was cut short, took pictures along"),
 ];
 
 /// How an attempt may end, or a stream stall.

@@ -17,6 +17,9 @@ use crate::video::{PAYLOAD_TYPE, parameter_sets};
 pub(crate) const USER: &str = "operator";
 pub(crate) const PASSWORD: &str = "canary-Pa55word";
 
+/// Bytes of a header without an end: more than a stream may hold.
+const ENDLESS_LEN: usize = 1_100_000;
+
 /// What the camera does upon a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -365,11 +368,15 @@ impl Server {
     }
 
     fn flood(&self, request: &Request, flood: Flood, blame: &mut Blame) -> Answer {
-        blame.add(&[Reason::LimitExceeded, Reason::NotRtsp, Reason::ReplyTimeout]);
+        // Behind a body that stops, and behind bytes without any sense, it may as well be called silent.
+        blame.add(match flood {
+            Flood::Line | Flood::Headers => &[Reason::LimitExceeded],
+            Flood::Body | Flood::Bytes => &[Reason::LimitExceeded, Reason::NotRtsp, Reason::ReplyTimeout],
+        });
         let cseq = request.header("CSeq").unwrap();
         let head = format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n");
         let text = match flood {
-            Flood::Line => head + "X: " + &"a".repeat(80_000),
+            Flood::Line => head + "X: " + &"a".repeat(ENDLESS_LEN),
             Flood::Headers => head + &"X: y\r\n".repeat(400),
             Flood::Body => head + "Content-Length: 200000\r\n\r\n" + &"a".repeat(150_000),
             Flood::Bytes => return Answer::Send { bytes: Vec::new(), and: Then::Noise },

@@ -268,10 +268,12 @@ impl Site {
             self.truth.is_over = true;
         }
         let units = self.daemon.sink.publisher.counters().units;
+        let has_begun = from == State::Connecting && units > self.units_at_connect;
+        assert!(!has_begun || status.reason != Reason::ReplyTimeout, "called silent, and its video came");
         match (from, status.state) {
             (State::Connecting, State::Streaming) => self.sessions += 1,
             // The first picture, and what ends the attempt, in one receive.
-            (State::Connecting, _) if units > self.units_at_connect => self.unseen_sessions += 1,
+            (State::Connecting, _) if has_begun => self.unseen_sessions += 1,
             _ => {}
         }
         if status.state == State::Connecting {
@@ -445,6 +447,7 @@ impl Site {
                     // Before the channels are agreed on, what is no packet of version 2 is no frame.
                     self.truth.is_vague_now();
                     self.write_picture(now, queue);
+                    self.tear_answer();
                 }
                 queue.push(now.mono + self.plan.frame, self.place, What::Picture { link: number });
             }
@@ -455,6 +458,18 @@ impl Site {
             }
         }
         self.write(&bytes, now, queue);
+        if let Some(link) = self.link.as_ref().filter(|_| !bytes.is_empty()) {
+            self.broadcast.another_frame(link.written, &mut self.truth);
+        }
+    }
+
+    /// The answer that follows is taken for the rest of a frame, if one was cut short: whether the camera plays can only be told by
+    /// the video that comes.
+    fn tear_answer(&mut self) {
+        if let Some(link) = self.link.as_mut().filter(|link| self.broadcast.is_torn_at(link.written)) {
+            link.is_answer_torn = true;
+            self.blame.add(&[Reason::ReplyTimeout]);
+        }
     }
 
     /// The camera writes; the network carries it.
@@ -472,9 +487,7 @@ impl Site {
 
     fn picture(&mut self, now: Now, queue: &mut Queue) {
         let Some(link) = self.link.as_mut().filter(|link| link.is_playing && !link.is_dead) else { return };
-        let unheard = now.mono.since(link.heard_at);
-        let most = link.server.timeout() + self.plan.delay + self.plan.jitter + self.plan.lateness;
-        assert!(unheard <= most || link.is_torn_down, "no sign of life for {unheard:?}");
+        link.check_heard(now.mono, self.plan.delay + self.plan.jitter + self.plan.lateness);
         let number = link.number;
         let mut next = self.plan.frame;
         if let Some((after, time)) = link.conduct.freeze

@@ -46,6 +46,9 @@ pub(crate) struct Sent {
     /// Bytes of the connection until its first frame, and to the end of that which completes it (`u64::MAX`: not sent yet).
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// The same until it must have been published: behind noise, the first frame of another source is believed when the next header
+    /// has come.
+    pub(crate) due: u64,
     /// When it was taken, if the camera's reports tell the truth.
     pub(crate) captured_ns: Option<i64>,
 }
@@ -95,6 +98,10 @@ pub(crate) struct Truth {
     since: Tally,
     /// Frames were cut: how many packets the daemon counted, nobody can say.
     is_vague: bool,
+    /// What was sent last may be chance for all that the daemon can know.
+    is_in_doubt: bool,
+    /// Bytes of the connection by which it was last settled.
+    settled_at: u64,
     /// The daemon is done with the connection, or about to be: it may publish what comes, or not.
     pub(crate) is_over: bool,
     /// The first key picture of the connection came without its parameter sets: so the camera's key pictures are thought to begin.
@@ -114,6 +121,7 @@ impl Truth {
     pub(crate) fn connect(&mut self) {
         self.delivered = 0;
         (self.is_over, self.is_headless) = (false, false);
+        (self.is_in_doubt, self.settled_at) = (false, 0);
     }
 
     /// The camera sends a picture.
@@ -126,9 +134,36 @@ impl Truth {
         self.sent.back_mut()
     }
 
-    /// The frame in the connection's bytes from `start` to `end` is to have this effect.
+    /// The frame in the connection's bytes from `start` to `end` is to have this effect (`u64::MAX`: when the next has come).
     pub(crate) fn mark(&mut self, start: u64, end: u64, effect: Tally) {
+        let end = self.due(end);
+        self.marks.iter_mut().filter(|mark| mark.end == u64::MAX).for_each(|mark| mark.end = end);
         self.marks.push_back(Mark { start, end, effect });
+    }
+
+    /// What is sent from here on has an effect when it was settled that it is no chance.
+    pub(crate) const fn doubt(&mut self) {
+        self.is_in_doubt = true;
+    }
+
+    /// It is settled when the daemon has so many bytes of the connection.
+    pub(crate) fn settle(&mut self, at: u64) {
+        (self.is_in_doubt, self.settled_at) = (false, at);
+        self.marks.iter_mut().filter(|mark| mark.end == u64::MAX).for_each(|mark| mark.end = at);
+        let sent = self.sent.iter_mut().filter(|sent| sent.end != u64::MAX && sent.due == u64::MAX);
+        sent.for_each(|sent| sent.due = at);
+    }
+
+    /// It was taken for chance: what there is of `ssrc` is lost.
+    pub(crate) fn refute(&mut self, ssrc: u32) {
+        (self.is_in_doubt, self.is_vague) = (false, true);
+        let sent = self.sent.iter_mut().filter(|sent| sent.ssrc == ssrc && sent.due == u64::MAX);
+        sent.for_each(|sent| sent.fate = Fate::Harmed);
+    }
+
+    /// When what has come by `end` has an effect.
+    pub(crate) fn due(&self, end: u64) -> u64 {
+        if self.is_in_doubt { u64::MAX } else { end.max(self.settled_at) }
     }
 
     /// From here on nobody can say how many packets are counted.
@@ -151,7 +186,7 @@ impl Truth {
             return;
         }
         for sent in self.sent.iter().take_while(|sent| sent.start < self.delivered) {
-            let is_due = sent.end <= self.delivered && matches!(sent.fate, Fate::Whole | Fate::Shaken);
+            let is_due = sent.due <= self.delivered && matches!(sent.fate, Fate::Whole | Fate::Shaken);
             assert!(!is_due, "this picture was delivered whole and not published: {}", sent.words());
         }
         self.check_counts(stats);
