@@ -437,6 +437,7 @@ impl Site {
         let Some(link) = &mut self.link else { return };
         let Some((bytes, and)) = link.replies.pop_front() else { return };
         let number = link.number;
+        link.server.has_lost_answer |= self.broadcast.is_torn_at(link.written);
         let is_early = and == Then::Play && link.conduct.is_early && link.conduct.channel == 0;
         match and {
             Then::Nothing => {}
