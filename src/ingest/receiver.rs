@@ -255,16 +255,16 @@ impl Receiver {
             stats.ignored_packets += 1;
             return;
         }
-        match self.sources.admit(&header, now) {
-            Admission::Heard => {}
-            Admission::Held => {
-                self.frame = Frame::Held;
-                return;
-            }
-            Admission::Refused => return,
-            Admission::TakesOver => self.hear_held(sink),
+        let mut admission = self.sources.admit(&header, now);
+        while admission == Admission::TakesOver {
+            self.hear_held(sink);
+            admission = self.sources.admit(&header, now);
         }
-        self.hear(now, header, sink);
+        match admission {
+            Admission::Heard => self.hear(now, header, sink),
+            Admission::Held => self.frame = Frame::Held,
+            Admission::Refused | Admission::TakesOver => {}
+        }
     }
 
     /// The packets of a source that has taken over.

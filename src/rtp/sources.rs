@@ -10,7 +10,8 @@
 //!   heard ──────────────────────▶ newcomer, held ────────────────────────▶ stranger, refused
 //!     ▲                               │                                        │
 //!     └─────── takes over ◀───────────┴────────────────────────────────────────┘
-//!              begins its second picture alone             is alone for a second
+//!              begins its second picture alone,            is alone for a second
+//!              or is followed by a third source
 //! ```
 //!
 //! What the camera announced decides at once, where it fits: the SSRC of SETUP's Transport (RFC 2326 §12.39) and the number
@@ -31,7 +32,7 @@ pub enum Admission {
     Held,
     /// It is of a source that sends beside the one that is heard.
     Refused,
-    /// Its source is heard from now on: what was held ([`Sources::take_held`]) comes before it.
+    /// Another source is heard from now on: first what it sent that was held ([`Sources::take_held`]). Then ask again for this one.
     TakesOver,
 }
 
@@ -145,11 +146,20 @@ impl Sources {
             Some(newcomer) => newcomer,
             None => {
                 let newcomer = self.newcomer(header, now.mono);
-                self.drop_held();
                 if !self.is_announced && self.announced.is(header, !newcomer.is_stranger) {
+                    self.drop_held();
+                    self.refuse_from_now_on(self.heard);
                     self.hear(header.ssrc, true);
                     return Admission::TakesOver;
                 }
+                if newcomer.is_stranger && self.newcomer.is_some_and(|other| !other.is_stranger) {
+                    self.refused += 1;
+                    return Admission::Refused;
+                }
+                if self.end() {
+                    return Admission::TakesOver;
+                }
+                self.drop_held();
                 self.newcomer = Some(newcomer);
                 self.is_settled = false;
                 newcomer
@@ -184,10 +194,14 @@ impl Sources {
         if let Some(newcomer) = self.newcomer.take()
             && !newcomer.is_stranger
         {
-            self.strangers.rotate_right(1);
-            self.strangers[0] = Some(newcomer.ssrc);
+            self.refuse_from_now_on(newcomer.ssrc);
         }
         self.drop_held();
+    }
+
+    fn refuse_from_now_on(&mut self, ssrc: u32) {
+        self.strangers.rotate_right(1);
+        self.strangers[0] = Some(ssrc);
     }
 
     fn hear(&mut self, ssrc: u32, is_announced: bool) {
@@ -270,11 +284,16 @@ mod tests {
             let admission = self.sources.admit(&header, self.now);
             match admission {
                 Held => self.sources.hold(&[1; 100]),
-                TakesOver => self.hear_held(),
-                Heard | Refused => {}
-            }
-            if matches!(admission, Heard | TakesOver) {
-                self.heard.push((ssrc, sequence));
+                TakesOver => {
+                    self.hear_held();
+                    if self.sources.admit(&header, self.now) == Held {
+                        self.sources.hold(&[1; 100]);
+                    } else {
+                        self.heard.push((ssrc, sequence));
+                    }
+                }
+                Heard => self.heard.push((ssrc, sequence)),
+                Refused => {}
             }
             admission
         }
@@ -362,6 +381,14 @@ mod tests {
         channel.sources.announce(Announced { ssrc: Some(C), sequence: Some(9) });
         let got = [(5, 90), (6, 180), (9, 180)].map(|(n, at)| channel.send(B, n, at));
         assert_eq!(got, [Held, TakesOver, Heard]);
+    }
+
+    #[test]
+    fn a_third_source_shows_that_the_second_has_taken_over() {
+        let mut channel = Channel::of_a();
+        assert_eq!([channel.send(B, 5, 90), channel.send(C, 8, 180)], [Held, TakesOver]);
+        assert_eq!([channel.send(C, 9, 180), channel.send(C, 10, 270)], [Held, TakesOver]);
+        assert_eq!(channel.heard, [(B, 5), (C, 8), (C, 9), (C, 10)]);
     }
 
     #[test]

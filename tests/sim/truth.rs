@@ -91,6 +91,8 @@ struct Last {
 pub(crate) struct Truth {
     sent: VecDeque<Sent>,
     marks: VecDeque<Mark>,
+    /// Source of the unit that was published last on the connection.
+    heard: Option<u32>,
     /// Bytes of the connection that the daemon has been given.
     delivered: u64,
     /// Counters when the connection began, and what is certain of it since.
@@ -120,6 +122,7 @@ impl Truth {
     /// A connection begins.
     pub(crate) fn connect(&mut self) {
         self.delivered = 0;
+        self.heard = None;
         (self.is_over, self.is_headless) = (false, false);
         (self.is_in_doubt, self.settled_at) = (false, 0);
     }
@@ -178,18 +181,32 @@ impl Truth {
 
     /// The daemon has dealt with all bytes that it was given: all that must be published is.
     pub(crate) fn check_delivered(&mut self, stats: &CameraStats) {
-        while self.marks.front().is_some_and(|mark| mark.end <= self.delivered) {
+        // Packets of another source are not counted before it is known what they are.
+        let held_from =
+            self.sent.iter().find(|sent| self.is_newcomer(sent)).map_or(u64::MAX, |sent| sent.start);
+        let is_certain = |mark: &Mark| mark.end <= self.delivered && mark.start < held_from;
+        while self.marks.front().is_some_and(is_certain) {
             let mark = self.marks.pop_front().unwrap();
             self.since = self.since.plus(&mark.effect);
         }
         if self.is_over {
             return;
         }
-        for sent in self.sent.iter().take_while(|sent| sent.start < self.delivered) {
-            let is_due = sent.due <= self.delivered && matches!(sent.fate, Fate::Whole | Fate::Shaken);
+        let is_whole =
+            |sent: &Sent| sent.due <= self.delivered && matches!(sent.fate, Fate::Whole | Fate::Shaken);
+        for (at, sent) in self.sent.iter().enumerate().take_while(|(_, sent)| sent.start < self.delivered) {
+            // The first picture of another source is published when the next shows that it goes on.
+            let is_due =
+                is_whole(sent) && (!self.is_newcomer(sent) || self.sent.range(at + 1..).any(is_whole));
             assert!(!is_due, "this picture was delivered whole and not published: {}", sent.words());
         }
         self.check_counts(stats);
+    }
+
+    /// Whether the picture is of another source than that which was heard before it.
+    fn is_newcomer(&self, sent: &Sent) -> bool {
+        let heard = self.heard.or_else(|| self.sent.front().map(|first| first.ssrc));
+        heard.is_some_and(|heard| heard != sent.ssrc)
     }
 
     /// Each packet that came is counted as what it is; of the one that is coming in nobody can say yet.
@@ -231,6 +248,7 @@ impl Truth {
             assert!(!must, "this picture was left out: {}", sent.words());
         }
         let sent = self.sent.pop_front().unwrap();
+        self.heard = Some(sent.ssrc);
         self.check_payload(&sent, unit);
         self.check_clocks(&sent, unit, now_ns, wall_ns);
         let is_damaged = descriptor.has(Flags::DAMAGED);
