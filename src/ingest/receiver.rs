@@ -201,7 +201,7 @@ impl Receiver {
 
     /// The synchronisation source whose packets come.
     pub(super) fn source(&self) -> Option<u32> {
-        self.sequence.source()
+        self.sources.speaking()
     }
 
     pub(super) const fn is_unit_open(&self) -> bool {

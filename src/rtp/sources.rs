@@ -123,6 +123,14 @@ impl Sources {
         self.held = held;
     }
 
+    /// The source that sent last, of those that are not refused.
+    pub fn speaking(&self) -> Option<u32> {
+        match self.newcomer {
+            Some(Newcomer { ssrc, is_stranger: false, .. }) => Some(ssrc),
+            Some(_) | None => (self.proof > 0).then_some(self.heard),
+        }
+    }
+
     /// Packets that were refused, or held in vain.
     pub const fn refused(&self) -> u64 {
         self.refused
@@ -370,7 +378,11 @@ mod tests {
             let mut channel = Channel::default();
             channel.sources.announce(Announced { ssrc: announced.0, sequence: announced.1 });
             assert_eq!([channel.send(B, 9, 0), channel.send(B, 10, 90), channel.send(B, 11, 90)], [Heard; 3]);
-            assert_eq!([channel.send(A, 1, 0), channel.send(B, 12, 90)], [TakesOver, Held], "{announced:?}");
+            assert_eq!(
+                [channel.send(A, 1, 0), channel.send(B, 12, 90)],
+                [TakesOver, Refused],
+                "{announced:?}"
+            );
             assert_eq!([channel.send(A, 2, 0), channel.send(B, 13, 90)], [Heard, Refused]);
         }
     }

@@ -203,10 +203,8 @@ impl Site {
         let wishes = match act {
             Act::Restart => {
                 self.model.start();
-                if let Some(link) = &mut self.link {
-                    // It is not told: it will see the connection's end.
-                    link.is_torn_down = true;
-                }
+                // What the camera sends until it has heard that the session ends is passed over.
+                self.truth.is_over |= self.link.is_some();
                 self.daemon.call(now, |camera, sink| camera.start(now, sink))
             }
             Act::Stop => {

@@ -195,10 +195,20 @@ impl Truth {
         let is_whole =
             |sent: &Sent| sent.due <= self.delivered && matches!(sent.fate, Fate::Whole | Fate::Shaken);
         for (at, sent) in self.sent.iter().enumerate().take_while(|(_, sent)| sent.start < self.delivered) {
-            // The first picture of another source is published when the next shows that it goes on.
-            let is_due =
-                is_whole(sent) && (!self.is_newcomer(sent) || self.sent.range(at + 1..).any(is_whole));
-            assert!(!is_due, "this picture was delivered whole and not published: {}", sent.words());
+            // The first picture of another source is published when the next shows that it goes on, and with it the one before, if
+            // nothing but that says that it ends.
+            let is_held = |at: usize| {
+                self.sent.get(at).is_some_and(|sent| self.is_newcomer(sent))
+                    && !self.sent.range(at + 1..).any(is_whole)
+            };
+            let is_due = is_whole(sent) && !is_held(at) && !(sent.is_open && is_held(at + 1));
+            assert!(
+                !is_due,
+                "this picture was delivered whole and not published: {}; heard was {:08x?}; sent: {:#?}",
+                sent.words(),
+                self.heard,
+                self.words()
+            );
         }
         self.check_counts(stats);
     }
