@@ -22,7 +22,7 @@ pub(crate) struct Model {
     since: Mono,
     next_attempt: Option<Mono>,
     waits: Waits,
-    /// When the newest unit came, or video was called flowing.
+    /// When the newest unit came.
     flowing_at: Mono,
     stop_at: Option<Mono>,
     is_stopped: bool,
@@ -127,10 +127,6 @@ impl Model {
                 }
                 None
             }
-            State::Streaming => {
-                self.flowing_at = now.mono;
-                None
-            }
             State::Stalled => {
                 let quiet = now.mono.since(self.flowing_at);
                 let bound = self.policy.idle_timeout..=self.policy.idle_timeout + self.lateness;
@@ -138,7 +134,7 @@ impl Model {
                 assert!(blame.allows(status.reason), "nothing was done that explains {status:?}");
                 None
             }
-            State::Pending | State::Stopping => None,
+            State::Pending | State::Streaming | State::Stopping => None,
         };
         if from != to || self.is_asked {
             self.since = now.mono;
