@@ -98,7 +98,7 @@ impl Camera {
         // Two requests by the same nonce.
         for method in ["DESCRIBE", "SETUP"] {
             let Some(text) = self.authenticator.authorization(method, self.uri) else { continue };
-            assert!(text.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{text}");
+            assert!(text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')), "{text}");
             assert!(!self.responses.contains(&text), "no two are the same, and none can be played back");
             let (username, password) = self.login.unwrap();
             let parsed: Vec<_> = ChallengeParser::new(&text).collect();
