@@ -238,10 +238,9 @@ impl Depacketizer {
             Step::Nal => self.nal_bytes(input, sink),
             Step::ByteStream => {
                 let piece = self.take_some(input, usize::MAX);
-                if self.byte_stream.len() + piece.len() <= UNIT_LEN_MAX {
-                    self.byte_stream.extend_from_slice(piece);
-                } else {
+                if !self.gather(piece) {
                     self.drop_gathered();
+                    self.byte_stream = Vec::new();
                     self.fragmenting = false;
                     self.step = Step::Drop;
                 }
@@ -372,6 +371,21 @@ impl Depacketizer {
                     NalKind::Sei => len.is_none(),
                     NalKind::Slice(_) | NalKind::Other | NalKind::Unusable => false,
                 })
+    }
+
+    /// Takes `piece` to the Annex B stream; false when that would be larger than any unit.
+    fn gather(&mut self, piece: &[u8]) -> bool {
+        let len = self.byte_stream.len() + piece.len();
+        if len > UNIT_LEN_MAX {
+            return false;
+        }
+        if len > self.byte_stream.capacity() {
+            // As a vector grows by itself, but not past the limit.
+            let capacity = (2 * self.byte_stream.capacity()).clamp(len, UNIT_LEN_MAX);
+            self.byte_stream.reserve_exact(capacity - self.byte_stream.len());
+        }
+        self.byte_stream.extend_from_slice(piece);
+        true
     }
 
     /// The packet of a gathered fragment ended.

@@ -8,8 +8,8 @@ use crate::cuts::Cuts;
 use crate::sink::{Newest, Sink};
 use crate::{Result, Unstructured, memory, packets};
 
-/// What a depacketiser may hold: an index of NAL units, parameter sets, and a payload in Annex B form.
-const HELD_MAX: usize = 256 * 1024;
+/// What a depacketiser may hold: an index of NAL units, parameter sets, and a unit in Annex B form.
+const HELD_MAX: usize = UNIT_LEN_MAX + 256 * 1024;
 
 /// Runs one input.
 pub fn run(codec: Codec, data: &[u8]) {
