@@ -17,8 +17,8 @@ use super::watch::{Finding, Watch};
 use crate::codec::AccessUnitSink;
 use crate::rtp::MediaClock;
 use crate::rtsp::{
-    CameraUrl, Channels, Credentials, Event, Framer, Leftover, Media, RtpInfo, Session, SessionConfig,
-    SessionError, SessionEvent,
+    CameraUrl, Channels, Credentials, Event, Framer, FramerError, Leftover, Media, RtpInfo, Session,
+    SessionConfig, SessionError, SessionEvent,
 };
 use crate::time::{Mono, Now};
 
@@ -137,7 +137,7 @@ impl Connection {
             match self.framer.next(&mut bytes) {
                 Ok(Some(event)) => self.on_event(now, event, stats, sink),
                 Ok(None) => break,
-                Err(error) => self.fail(Failure::Framing(error), sink),
+                Err(error) => self.on_framing_error(error, sink),
             }
         }
         self.note_units(now, stats);
@@ -305,6 +305,15 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// A search that is given up may not have been told, and ends with nothing.
+    fn on_framing_error(&mut self, error: FramerError, sink: &mut impl AccessUnitSink) {
+        self.is_searching = false;
+        if let MediaState::Described(receiver) = &mut self.media {
+            receiver.note_damage();
+        }
+        self.fail(Failure::Framing(error), sink);
     }
 
     fn on_session_events(&mut self, now: Now, sink: &mut impl AccessUnitSink) {

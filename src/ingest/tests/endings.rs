@@ -1,6 +1,7 @@
 //! What a connection leaves behind when it ends: counted units, no half ones, and a camera that knows.
 
 use super::*;
+use crate::limits::RTSP_RESYNC_LEN_MAX;
 
 /// Nobody can say where this message ends.
 const BROKEN: &[u8] = b"RTSP/1.0 200 OK\r\nContent-Length: x\r\n\r\n";
@@ -22,6 +23,22 @@ fn a_failure_in_the_same_receive_as_the_first_unit_is_told_behind_it_and_to_the_
     world.play();
     world.unit(0, 0, true);
     assert_eq!(world.camera.stats().reconnects, 1);
+}
+
+#[test]
+fn a_search_that_is_given_up_ends_the_same_however_it_was_received() {
+    let ended = |portion| {
+        let mut world = World::playing();
+        world.packet(1, 3600, false, &[0x41, 0x88, 1, 2, 3]);
+        vec![b'x'; RTSP_RESYNC_LEN_MAX + 1].chunks(portion).for_each(|piece| world.receive(piece));
+        world.expect_failure(State::Backoff, Reason::NotRtsp, "no frame found");
+        let flags = world.sink.units.last().unwrap().flags;
+        (CameraStats { skipped_bytes: 0, ..*world.camera.stats() }, flags)
+    };
+    let (stats, flags) = ended(usize::MAX);
+    assert_eq!((stats, flags), ended(5000));
+    assert_eq!((stats.units, stats.resyncs), (2, 0), "nothing was found again");
+    assert!(flags.contains(UnitFlags::DAMAGED));
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Why the connection cannot be read on. The framer is of no use afterwards: close and reconnect.
+/// Why the connection cannot be read on: close and reconnect. The input has been given up; what comes after it is read as if the
+/// connection began there, which is enough to hear the answer to a last word.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FramerError {
     /// a message's head grew past {limit} bytes
@@ -163,17 +164,22 @@ impl Framer {
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FramerError> {
         loop {
             let step = match self.state {
-                State::InStep => self.step_in_step(input)?,
-                State::Search => self.step_search(input)?,
-                State::Found(verdict) => self.step_found(verdict),
-                State::FoundBoth(verdict) => self.step_found_both(verdict),
-                State::Payload { left } => self.step_payload(left, input),
-                State::Text => self.step_text(input)?,
+                State::InStep => self.step_in_step(input),
+                State::Search => self.step_search(input),
+                State::Found(verdict) => Ok(self.step_found(verdict)),
+                State::FoundBoth(verdict) => Ok(self.step_found_both(verdict)),
+                State::Payload { left } => Ok(self.step_payload(left, input)),
+                State::Text => self.step_text(input),
             };
             match step {
-                Step::Event(event) => return Ok(Some(event)),
-                Step::Continue => {}
-                Step::NeedInput => return Ok(None),
+                Ok(Step::Event(event)) => return Ok(Some(event)),
+                Ok(Step::Continue) => {}
+                Ok(Step::NeedInput) => return Ok(None),
+                Err(error) => {
+                    *self = Self { expected: self.expected, ..Self::default() };
+                    *input = &[];
+                    return Err(error);
+                }
             }
         }
     }

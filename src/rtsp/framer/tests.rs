@@ -287,6 +287,32 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..30).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn what_comes_behind_an_error_does_not_depend_on_the_portions_before() {
+    let answer = b"RTSP/1.0 200 OK\r\nCSeq: 5\r\n\r\n";
+    for broken in [
+        format!("RTSP/1.0 200 OK\r\nX: {}", "x".repeat(70_000)),
+        format!("RTSP/1.0 200 OK\r\n{}", "A: b\r\n".repeat(RTSP_HEADERS_MAX + 1)),
+        "RTSP/1.0 200 OK\r\nContent-Length: x\r\n\r\n".to_owned(),
+        "x".repeat(RTSP_RESYNC_LEN_MAX + 1),
+    ] {
+        for portion in [100, 5000, usize::MAX] {
+            let mut framer = agreed();
+            let mut portions = broken.as_bytes().chunks(portion);
+            let fails = |mut input: &[u8]| loop {
+                match framer.next(&mut input) {
+                    Ok(None) => return false,
+                    Ok(Some(_)) => {}
+                    Err(_) => return true,
+                }
+            };
+            assert!(portions.any(fails), "{portion}");
+            let events = collect(framer, &[&frame(0, &rtp(1, 20)), answer]).unwrap();
+            assert_eq!(events, [data(0, 20), "response 200 0".into()], "{portion}");
+        }
+    }
+}
+
 fn agreed() -> Framer {
     let mut framer = Framer::new();
     framer.set_channels(0, Some(1));

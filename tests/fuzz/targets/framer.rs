@@ -91,7 +91,9 @@ impl Reading {
         let mut given = input.len();
         while self.told.error.is_none() {
             let before = memory::held();
-            match self.framer.next(&mut input) {
+            let next = self.framer.next(&mut input);
+            assert!(memory::held().saturating_sub(before) <= HELD_MAX, "one step took too much");
+            match next {
                 Ok(Some(event)) => take(&mut self.told.items, &mut self.left, event),
                 Ok(None) => {
                     assert!(input.is_empty(), "all input was consumed");
@@ -99,8 +101,6 @@ impl Reading {
                 }
                 Err(error) => self.told.error = Some(error),
             }
-            // Between two calls only the framer's own memory and what is kept here has grown.
-            assert!(memory::held().saturating_sub(before) <= HELD_MAX, "one step took too much");
             assert!(input.len() <= given);
             given = input.len();
         }
@@ -108,17 +108,13 @@ impl Reading {
         assert!(memory::held().saturating_sub(self.base) <= HELD_MAX + 4 * kept + 4096);
     }
 
-    /// Whatever came before, frames are found again, or the connection is given up.
+    /// Whatever came before, frames are found again, or the connection is given up; and then they are, too.
     fn recover(mut self) {
-        if self.told.error.is_some() {
-            return;
-        }
+        self.told.error = None;
         self.framer.set_channels(0, Some(1));
         for _ in 0..GOODS_MAX {
             self.feed(&GOOD);
-            if self.told.error.is_some() {
-                return;
-            }
+            self.told.error = None;
             let is_found = |item: &Item| matches!(item, Item::Frame(0, payload) if payload[..] == GOOD[4..]);
             if self.left.is_none() && self.told.items.last().is_some_and(is_found) {
                 break;
