@@ -284,17 +284,20 @@ impl Machine {
         let mut sent = Vec::new();
         let mut is_told = false;
         let mut outputs = 0;
+        let is_to_wait = !is_start && self.is_to_wait();
         while let Some(output) = self.camera.poll_output() {
             outputs += 1;
             assert!(outputs < 32, "it asks without end");
             assert!(!self.is_stopped || matches!(output, Output::StatusChanged), "{output:?} after the end");
             match output {
                 Output::Resolve { host, port, attempt } => {
+                    assert!(!is_to_wait, "{:?} is not over", self.told);
                     assert!(matches!(self.link, Link::Down | Link::Resolving { .. }));
                     assert!(port != 0 && !host.is_empty());
                     self.link = Link::Resolving { attempt };
                 }
                 Output::Connect(address) => {
+                    assert!(!is_to_wait, "{:?} is not over", self.told);
                     assert_eq!(self.link, Link::Down, "one connection at a time");
                     self.link = Link::Opening(address);
                     let home = format!("connecting to {}:", self.home);
@@ -326,6 +329,11 @@ impl Machine {
         }
         assert!(!self.is_dead, "a connection that has ended is not closed");
         self.check(is_start, is_told);
+    }
+
+    /// Whether an attempt has been promised for later.
+    fn is_to_wait(&self) -> bool {
+        self.told.next_attempt.is_some_and(|next| self.now.mono < next)
     }
 
     fn note(&mut self, sent: Sent) {
@@ -373,6 +381,7 @@ impl Machine {
     fn check_state(&mut self) {
         assert_eq!(self.sink.is_open(), self.camera.is_unit_open());
         assert!(!self.sink.is_open() || matches!(self.link, Link::Open(_)), "a unit is left open");
+        self.check_stats();
         let due = self.camera.poll_timeout();
         let status = self.camera.status();
         if matches!(self.link, Link::Resolving { .. }) && status.state != State::Connecting {
@@ -394,6 +403,15 @@ impl Machine {
                 assert_eq!(due.is_none(), self.is_stopped);
             }
         }
+    }
+
+    /// What is counted is what came out.
+    fn check_stats(&self) {
+        let (stats, seen) = (self.camera.stats(), &self.sink.seen);
+        let counted = (stats.units, stats.key_units, stats.unit_bytes, stats.damaged_units);
+        assert_eq!(counted, (seen.units, seen.key_units, seen.bytes, seen.damaged_units));
+        let failures: u32 = stats.failures_by_reason.iter().map(|(_, count)| count).sum();
+        assert_eq!(stats.failures, failures.into());
     }
 
     /// A wait is one of its series, give or take the jitter.

@@ -1,8 +1,9 @@
 //! A camera's whole state machine, with the shell around it: everything that can happen, in any order, with bytes in any
 //! portions and time that jumps.
 //!
-//! The same happens to two machines, of which one gets bytes in portions; they must not differ. In the end the camera behaves:
-//! then video flows within the time that the waits allow, and the machine stops when it is told to.
+//! The same happens to two machines, of which one gets bytes in portions; they must not differ. In the end the camera says
+//! nothing more, perhaps: then it is tried again. At last it behaves: then video flows within the time that the waits allow, and
+//! the machine stops when it is told to.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use vms_fuzz::machine::{Action, Link, Machine};
 use vms_fuzz::script::Peer;
 use vms_fuzz::{Result, Unstructured, knows_the_password, memory};
 use vms_pure::ingest::State;
+use vms_pure::limits::UNIT_LEN_MAX;
 
 const URLS: [&str; 5] = [
     "rtsp://operator:CANARY@10.1.1.1:8554/live?password=CANARY",
@@ -24,8 +26,12 @@ const URLS: [&str; 5] = [
 ];
 /// With VMS_FUZZ_SHOW in the environment it is told what happens: for a look at a finding.
 static SHOWS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VMS_FUZZ_SHOW").is_some());
-/// Two machines: text with a head and a body at their limits, packets, parameter sets and what waits to be sent.
-const HELD_MAX: usize = 4 * 1024 * 1024;
+/// Two machines: text with a head and a body at their limits, packets, parameter sets, what waits to be sent; and a unit in Annex B
+/// form.
+const HELD_MAX: usize = 4 * 1024 * 1024 + 2 * UNIT_LEN_MAX;
+
+/// Deadlines until a silent camera is tried again: reports and a keepalive, the stall and its end, the wait.
+const SILENT_STEPS_MAX: u32 = 16;
 
 fuzz_target!(|data: &[u8]| {
     if knows_the_password(data) {
@@ -44,6 +50,8 @@ struct World {
     cuts: Cuts,
     peer: Peer,
     speaks_tls: bool,
+    /// At the end it says nothing more.
+    falls_silent: bool,
     base: usize,
 }
 
@@ -54,7 +62,8 @@ impl World {
         let base = memory::held();
         let (whole, cut) = (Machine::new(url, false), Machine::new(url, true));
         let speaks_tls = url.starts_with("rtsps");
-        Ok(Self { whole, cut, cuts, peer: Peer::default(), speaks_tls, base })
+        let falls_silent = input.ratio(1, 4)?;
+        Ok(Self { whole, cut, cuts, peer: Peer::default(), speaks_tls, falls_silent, base })
     }
 
     fn run(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
@@ -109,6 +118,9 @@ impl World {
 
     fn end(mut self) {
         if !self.whole.is_stopping() {
+            if self.falls_silent && !self.speaks_tls {
+                self.fall_silent();
+            }
             self.recover();
             self.act(&Action::Stop);
         }
@@ -116,6 +128,24 @@ impl World {
             self.act(&Action::Pass(Duration::from_secs(1)));
         }
         assert!(self.whole.is_stopped(), "it does not stop");
+    }
+
+    /// Whatever came before: a camera that accepts connections and says nothing is tried again.
+    fn fall_silent(&mut self) {
+        let mut has_failed = false;
+        for _ in 0..SILENT_STEPS_MAX {
+            has_failed |=
+                matches!(self.whole.state(), State::Backoff | State::AuthFailed | State::Unsupported);
+            match self.whole.link() {
+                Link::Opening(_) if has_failed => return,
+                Link::Opening(_) | Link::Resolving { .. } => {
+                    let action = self.peer.behave(&mut self.whole);
+                    self.act(&action);
+                }
+                Link::Open(_) | Link::Down => self.act(&Action::Pass(self.whole.until_due())),
+            }
+        }
+        panic!("it is not tried again: {:?}", self.whole.view());
     }
 
     /// Whatever came before: a camera that works streams.
