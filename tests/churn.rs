@@ -37,8 +37,9 @@ fn adding_and_removing_200_times_disturbs_nobody_and_leaves_nothing() {
     }
 
     tap.take_records(STEADY * 25, SOON);
+    // What the first round left may still have been going when it was counted.
     let is_as_before = |now: &Footprint| {
-        (now.memfds, now.files, now.threads) == (before.memfds, before.files, before.threads)
+        now.memfds == before.memfds && now.files <= before.files && now.threads <= before.threads
     };
     let after = Footprint::settled(&lab, daemon.pid(), is_as_before);
     // The allocator may keep a little: ten KiB for each of two hundred streams.

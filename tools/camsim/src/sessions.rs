@@ -62,9 +62,13 @@ mod tests {
         sessions.begin(1, 2, "c");
         assert_eq!((sessions.others(0, 1, 0), sessions.others(0, 9, 0)), (0, 1));
         sessions.orphan(1, 100);
-        assert_eq!((sessions.others(0, 9, 99), sessions.others(0, 9, 100)), (1, 0));
+        assert_eq!(sessions.others(0, 9, 99), 1);
         assert!(!sessions.end_orphan("a") && !sessions.end_orphan("c") && sessions.end_orphan("b"));
         assert_eq!(sessions.others(0, 9, 99), 0);
+        sessions.begin(0, 3, "d");
+        sessions.orphan(3, 100);
+        assert_eq!((sessions.others(0, 9, 99), sessions.others(0, 9, 100)), (1, 0));
+        assert!(!sessions.end_orphan("d"));
         sessions.end(2);
         assert_eq!(sessions.others(1, 9, 0), 0);
     }
