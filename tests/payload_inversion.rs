@@ -85,6 +85,7 @@ fn invert(
         receiver.receive(&packet, &cuts);
     }
     assert_eq!(receiver.sink.nals(), sent, "mtu {mtu}");
+    let mut damaged = 0;
     for (unit, sent) in receiver.sink.units.iter().zip(&sent) {
         let key = sent.iter().any(|nal| match codec {
             Codec::H264 => nal[0] & 0x1f == 5,
@@ -94,10 +95,13 @@ fn invert(
         let recovery_point = unit.flags.contains(UnitFlags::RECOVERY_POINT);
         assert_eq!(unit.flags.contains(UnitFlags::KEY), key || recovery_point);
         assert!(!(key && recovery_point));
-        assert!(!unit.flags.contains(UnitFlags::DAMAGED));
+        damaged += u64::from(unit.flags.contains(UnitFlags::DAMAGED));
         assert_eq!(unit.lost_packets, 0);
     }
     let stats = receiver.depacketizer.stats();
+    // The payloader does not say that a fragment is the last where that is as long as the others. It cannot be told then from a
+    // NAL unit whose end was left out, until it is known of the sender.
+    assert!(damaged <= stats.fragments_unended, "{damaged} of {}", stats.fragments_unended);
     assert_eq!((stats.nals_dropped, stats.fragments_dropped, stats.malformed), (0, 0, 0));
     assert_eq!(receiver.sink.aborted, 0);
 }
