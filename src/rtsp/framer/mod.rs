@@ -59,8 +59,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Why the connection cannot be read on: close and reconnect. The input has been given up; what comes after it is read as if the
-/// connection began there, which is enough to hear the answer to a last word.
+/// Why the connection cannot be read on: close and reconnect. What is given to the framer afterwards is read as if the connection
+/// began there, which is enough to hear the answer to a last word.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FramerError {
     /// a message's head grew past {limit} bytes
@@ -164,22 +164,17 @@ impl Framer {
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a>>, FramerError> {
         loop {
             let step = match self.state {
-                State::InStep => self.step_in_step(input),
-                State::Search => self.step_search(input),
-                State::Found(verdict) => Ok(self.step_found(verdict)),
-                State::FoundBoth(verdict) => Ok(self.step_found_both(verdict)),
-                State::Payload { left } => Ok(self.step_payload(left, input)),
-                State::Text => self.step_text(input),
+                State::InStep => self.step_in_step(input)?,
+                State::Search => self.step_search(input)?,
+                State::Found(verdict) => self.step_found(verdict),
+                State::FoundBoth(verdict) => self.step_found_both(verdict),
+                State::Payload { left } => self.step_payload(left, input),
+                State::Text => self.step_text(input)?,
             };
             match step {
-                Ok(Step::Event(event)) => return Ok(Some(event)),
-                Ok(Step::Continue) => {}
-                Ok(Step::NeedInput) => return Ok(None),
-                Err(error) => {
-                    *self = Self { expected: self.expected, ..Self::default() };
-                    *input = &[];
-                    return Err(error);
-                }
+                Step::Event(event) => return Ok(Some(event)),
+                Step::Continue => {}
+                Step::NeedInput => return Ok(None),
             }
         }
     }
@@ -299,10 +294,17 @@ impl Framer {
     fn note_searched(&mut self, len: usize) -> Result<(), FramerError> {
         self.searched += len;
         if self.searched > RTSP_RESYNC_LEN_MAX {
+            self.begin_anew();
             // However much more of it came at once.
             return Err(FramerError::OutOfStep { skipped: RTSP_RESYNC_LEN_MAX + 1 });
         }
         Ok(())
+    }
+
+    /// An error ends what was under way: how far that had come depends on the portions that it came in.
+    #[cold]
+    fn begin_anew(&mut self) {
+        *self = Self { expected: self.expected, ..Self::default() };
     }
 
     /// What was skipped is told before what was found.
@@ -367,7 +369,7 @@ impl Framer {
     }
 
     fn step_text<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
-        Ok(match self.text.gather(input)? {
+        Ok(match self.text.gather(input).inspect_err(|_| self.begin_anew())? {
             text::Outcome::NeedInput => Step::NeedInput,
             text::Outcome::Complete(event) => {
                 self.state = State::InStep;
