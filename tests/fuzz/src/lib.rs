@@ -10,7 +10,7 @@
 //! | `rtp` | packets, their order, time | the parser, in portions and by its short way, is RFC 3550; order and media time are their plain models |
 //! | `rtcp` | compounds, clocks that are set | reports are read and written as they stand; wall time says where it comes from, and is near |
 //! | `h264`, `h265` | payloads, losses | portions make no difference; units are sound; every loss is told; the third good unit is whole |
-//! | `camera` | all of that, networks, operators, time that jumps | legal states, deadlines that pass, bounded memory and output, no secret; a camera that works again streams again |
+//! | `camera` | all of that, networks, operators, time that jumps | legal states, deadlines that pass, bounded memory and output, no secret; a silent camera is tried again, and one that works streams again |
 //!
 //! The other side of the ring ABI, against `ring-abi`:
 //!
