@@ -13,10 +13,10 @@ use std::time::Duration;
 use super::stats::CameraStats;
 use crate::codec::{self, AccessUnitSink, Codec, Depacketizer, PacketInfo};
 use crate::limits::OUTBOX_LEN_MAX;
-use crate::rtp::rtcp::{self, Feedback, Packet};
+use crate::rtp::rtcp::{self, Feedback, Packet, SenderReport};
 use crate::rtp::{
     Admission, Announced, Arrival, Header, MediaClock, PacketEvent, PacketParser, ReceptionReport, Sequence,
-    Sources, WallClock, plain_packet,
+    Sources, WallClock, WallTime, plain_packet,
 };
 use crate::rtsp::{Channels, Media, RtpInfo};
 use crate::time::{Mono, Now};
@@ -30,7 +30,11 @@ pub(super) struct Receiver {
     sources: Sources,
     sequence: Sequence,
     clock: MediaClock,
+    /// The newest packet's.
+    timeline: Option<u32>,
     wall: WallClock,
+    /// The newest report of a source that is not heard, and may be later.
+    early_report: Option<(SenderReport, Now)>,
     depacketizer: Depacketizer,
     reports: Reports,
     /// Packets that were used, and the bytes of their payloads.
@@ -90,7 +94,9 @@ impl Receiver {
             sources: Sources::new(),
             sequence: Sequence::new(),
             clock,
+            timeline: None,
             wall: WallClock::new(),
+            early_report: None,
             depacketizer,
             reports: Reports::new(seed),
             used: (0, 0),
@@ -160,8 +166,20 @@ impl Receiver {
                 Ok(Some(PacketEvent::Payload(piece))) => self.depacketizer.packet_bytes(piece, sink),
                 Ok(Some(PacketEvent::End)) => self.depacketizer.packet_end(sink),
                 Ok(Some(PacketEvent::Rtcp(compound))) => {
-                    rtcp::packets(compound)
-                        .for_each(|packet| on_rtcp(packet, now, &mut self.wall, &mut self.reports));
+                    for packet in rtcp::packets(compound) {
+                        match packet {
+                            // Its timestamps are not those of the source that is heard.
+                            Packet::SenderReport(report) if self.sources.is_another(report.ssrc) => {
+                                self.early_report = Some((report, now));
+                            }
+                            Packet::SenderReport(report) => {
+                                self.wall.report(&report, now);
+                                self.reports.heard(&report, now.mono);
+                            }
+                            // A camera that says BYE and goes on is believed by what it sends.
+                            Packet::Bye | Packet::Other | Packet::Invalid => {}
+                        }
+                    }
                 }
                 Ok(None) => return,
                 Err(_) => {
@@ -290,7 +308,6 @@ impl Receiver {
                 Arrival::Restart => {
                     self.depacketizer.flush(sink);
                     self.clock.restart();
-                    self.wall.reset();
                     0
                 }
             };
@@ -301,9 +318,25 @@ impl Receiver {
         self.depacketizer.packet_begin(&packet, sink);
     }
 
+    /// Reports that came before are of timestamps that no longer count.
+    #[cold]
+    fn begin_timeline(&mut self, timeline: u32, ssrc: u32) {
+        if self.timeline.replace(timeline).is_some() {
+            self.wall.reset();
+        }
+        if let Some((report, at)) = self.early_report.take_if(|(report, _)| report.ssrc == ssrc) {
+            self.wall.report(&report, at);
+        }
+    }
+
     fn describe(&mut self, now: Now, header: &Header, lost_before: u32) -> PacketInfo {
         let media = self.clock.stamp(header.timestamp, now.mono);
-        let wall = self.wall.wall(header.timestamp, now);
+        if self.timeline != Some(media.timeline) {
+            self.begin_timeline(media.timeline, header.ssrc);
+        }
+        // Nobody knows when a picture was taken whose timestamp is not believed.
+        let wall =
+            if media.estimated { WallTime::received(now) } else { self.wall.wall(header.timestamp, now) };
         PacketInfo {
             sequence: header.sequence,
             timestamp: header.timestamp,
@@ -322,18 +355,6 @@ impl Receiver {
     }
 }
 
-fn on_rtcp(packet: Packet, now: Now, wall: &mut WallClock, reports: &mut Reports) {
-    match packet {
-        Packet::SenderReport(report) => {
-            wall.report(&report, now);
-            reports.last_sr = report.last_sr();
-            reports.last_sr_at = Some(now.mono);
-        }
-        // A camera that says BYE and goes on is believed by what it sends.
-        Packet::Bye | Packet::Other | Packet::Invalid => {}
-    }
-}
-
 const fn dropped(stats: &codec::Stats) -> u64 {
     stats.dropped_too_large + stats.dropped_too_many_nals + stats.dropped_by_sink + stats.dropped_unfinished
 }
@@ -342,6 +363,12 @@ impl Reports {
     fn new(seed: u64) -> Self {
         let [a, b, c, d, ..] = seed.to_be_bytes();
         Self { ssrc: u32::from_be_bytes([a, b, c, d]), last_sr: 0, last_sr_at: None, outbox: Vec::new() }
+    }
+
+    /// To be told back.
+    fn heard(&mut self, report: &SenderReport, now: Mono) {
+        self.last_sr = report.last_sr();
+        self.last_sr_at = Some(now);
     }
 
     fn write(&mut self, now: Mono, channel: u8, reception: Option<ReceptionReport>) {

@@ -1,5 +1,6 @@
 //! A camera's whole life in no time: scripted answers, a clock that jumps, a sink that insists on its order.
 
+mod clocks;
 mod endings;
 mod portions;
 mod sources;

@@ -60,6 +60,8 @@ pub struct Sources {
     newcomer: Option<Newcomer>,
     held: Held,
     strangers: [Option<u32>; STRANGERS_MAX],
+    /// Was heard until another took over.
+    before: Option<u32>,
     refused: u64,
 }
 
@@ -129,6 +131,14 @@ impl Sources {
             Some(Newcomer { ssrc, is_stranger: false, .. }) => Some(ssrc),
             Some(_) | None => (self.proof > 0).then_some(self.heard),
         }
+    }
+
+    /// Whether this is a source whose packets have come, and not the one that is heard: what it reports is not of that. A source that
+    /// has sent no packet may well be the camera's name for itself.
+    pub fn is_another(&self, ssrc: u32) -> bool {
+        let is_newcomer = self.newcomer.is_some_and(|newcomer| newcomer.ssrc == ssrc);
+        let is_known = is_newcomer || self.before == Some(ssrc) || self.strangers.contains(&Some(ssrc));
+        is_known && (self.proof == 0 || ssrc != self.heard)
     }
 
     /// Packets that were refused, or held in vain.
@@ -214,6 +224,9 @@ impl Sources {
 
     fn hear(&mut self, ssrc: u32, is_announced: bool) {
         let is_first = self.proof == 0;
+        if !is_first && ssrc != self.heard {
+            self.before = Some(self.heard);
+        }
         self.heard = ssrc;
         self.is_announced = is_announced;
         self.proof = if is_first && !is_announced { 1 } else { PROOF };
@@ -414,6 +427,20 @@ mod tests {
         let count = got.iter().position(|admission| *admission == TakesOver).unwrap();
         assert!((1500..2600).contains(&count), "{count}");
         assert!(channel.heard.len() == 3000 && got[count + 1..].iter().all(|admission| *admission == Heard));
+    }
+
+    #[test]
+    fn who_sends_beside_the_heard_one_reports_of_itself() {
+        let mut channel = Channel::of_a();
+        let others = |channel: &Channel| [A, B, C].map(|ssrc| channel.sources.is_another(ssrc));
+        assert_eq!(others(&channel), [false; 3], "C may be what A calls itself there");
+        channel.send(B, 5, 90);
+        assert_eq!(others(&channel), [false, true, false], "held");
+        channel.send(B, 6, 180);
+        assert_eq!(others(&channel), [true, false, false], "took over");
+        channel.send(C, 7, 270);
+        channel.send(B, 8, 360);
+        assert_eq!(others(&channel), [true, false, true], "refused");
     }
 
     #[test]

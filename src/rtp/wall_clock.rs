@@ -61,19 +61,26 @@ enum Standing {
     },
 }
 
+impl WallTime {
+    /// Nothing but when the first packet came.
+    pub const fn received(now: Now) -> Self {
+        Self { at: now.wall, error_us: u32::MAX, source: ClockSource::Receive }
+    }
+}
+
 impl WallClock {
     /// A clock without reports.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Forgets the reports: another source, whose timestamps have another origin.
+    /// Forgets the reports: timestamps have another origin from now on.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Takes a sender report that came at `now`. Its SSRC is not compared: the channel carries one source, and
-    /// some cameras (TP-Link Tapo C320WS) report under an SSRC of their own.
+    /// Takes a sender report that came at `now`. Its SSRC is not compared with the media's: some cameras
+    /// (TP-Link Tapo C320WS) report under an SSRC of their own. Those of another source that sends packets are kept away by the caller.
     pub fn report(&mut self, report: &SenderReport, now: Now) {
         let pairing = Pairing {
             timestamp: report.rtp_timestamp,
@@ -112,8 +119,8 @@ impl WallClock {
             (Standing::Unreported | Standing::Trusted, _) => false,
             (Standing::Suspect { .. }, _) => true,
         };
-        let source = if suspect { ClockSource::SenderReportSuspect } else { ClockSource::Receive };
-        WallTime { at: now.wall, error_us: u32::MAX, source }
+        let received = WallTime::received(now);
+        if suspect { WallTime { source: ClockSource::SenderReportSuspect, ..received } } else { received }
     }
 
     /// Whether a report is near the daemon's clock and, if media came, near the media's timestamps.

@@ -86,6 +86,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (5445, "video flowed and was torn down, since a frame that was cut short had taken PLAY's answer along"),
     (8974, "the first packets of another source behind noise were lost"),
     (9813, "what looked like a frame of another channel, behind one that was cut short, took pictures along"),
+    (4645, "a timestamp that jumped by less than a minute had a time of capture by the report before it"),
 ];
 
 /// How an attempt may end, or a stream stall.
