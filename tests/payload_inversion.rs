@@ -189,6 +189,8 @@ fn h265_unit(random: &mut Random, mtu: usize) -> Unit {
     let nal_type = [0_u8, 1, 1, 19, 21][random.below(5)];
     for _ in 0..=random.below(5) {
         let len = if nal_type == 21 { random.below(56) } else { slice_len(mtu, random) };
+        // A last fragment as long as the others is not marked so, and the NAL unit is taken for one that lacks its end.
+        let len = len + usize::from((len + 1).is_multiple_of(mtu - 3));
         unit.push(nal(&[nal_type << 1, 1], len, random));
     }
     unit

@@ -126,12 +126,12 @@ impl Assembler {
         }
     }
 
-    /// A packet begins. Ends the open unit when the packet is not of it; true when it did. `cuts_nal`: the NAL unit that is open
-    /// lacks its end then.
+    /// A packet begins. Ends the open unit when the packet is not of it; true when it did. `cuts_nal`: whether the NAL unit
+    /// that is open lacks its end then.
     pub(super) fn packet(
         &mut self,
         packet: &PacketInfo,
-        cuts_nal: bool,
+        cuts_nal: impl FnOnce() -> bool,
         sink: &mut impl AccessUnitSink,
     ) -> bool {
         let first = self.unit.first;
@@ -264,9 +264,14 @@ impl Assembler {
     }
 
     /// A packet of another timestamp came while a unit is open, or after packets that opened none.
-    fn other(&mut self, packet: &PacketInfo, cuts_nal: bool, sink: &mut impl AccessUnitSink) -> bool {
+    fn other(
+        &mut self,
+        packet: &PacketInfo,
+        cuts_nal: impl FnOnce() -> bool,
+        sink: &mut impl AccessUnitSink,
+    ) -> bool {
         if self.state != UnitState::Open || self.unit.has_slice {
-            if cuts_nal {
+            if cuts_nal() {
                 self.cut_nal();
             }
             self.finish(sink);

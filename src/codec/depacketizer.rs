@@ -114,7 +114,8 @@ impl Depacketizer {
         if packet.lost_before > 0 {
             self.drop_gathered();
         }
-        let cuts_nal = self.fragmenting && self.last_fragments == LastFragments::Marked;
+        // Asked only when a unit ends: this runs for each packet.
+        let cuts_nal = || self.fragmenting && self.last_fragments == LastFragments::Marked;
         if self.units.packet(packet, cuts_nal, sink) {
             self.drop_gathered();
             self.units.stats_mut().fragments_unended +=
@@ -138,11 +139,13 @@ impl Depacketizer {
 
     /// Ends the packet. With the marker it ends the unit.
     pub fn packet_end(&mut self, sink: &mut impl AccessUnitSink) {
-        let step = std::mem::replace(&mut self.step, Step::Drop);
-        match step {
+        match std::mem::replace(&mut self.step, Step::Drop) {
             // What remains behind an aggregate's last NAL unit is padding.
             Step::Drop | Step::AggregateLength => {}
-            Step::PayloadHeader | Step::FragmentHeader | Step::NalHeader => self.malformed(),
+            Step::PayloadHeader | Step::FragmentHeader | Step::NalHeader => {
+                self.packing = PayloadKind::Single;
+                self.malformed();
+            }
             Step::Nal => self.end_of_nal_bytes(),
             Step::ByteStream if self.gathering => self.end_of_gathered_bytes(sink),
             Step::ByteStream => self.split_byte_stream(sink),
@@ -150,7 +153,7 @@ impl Depacketizer {
         if !self.marker {
             return;
         }
-        if self.fragmenting && step != Step::PayloadHeader && self.packing == PayloadKind::Fragment {
+        if self.fragmenting && self.packing == PayloadKind::Fragment {
             // The marker says what the fragment does not: that it is the last (RFC 6184 §5.1, RFC 7798 §4.1).
             self.last_fragments = LastFragments::SometimesMarked;
         }
@@ -278,9 +281,6 @@ impl Depacketizer {
     /// RFC 6184 §5.8, RFC 7798 §4.4.3.
     fn fragment_header(&mut self, header: u8, sink: &mut impl AccessUnitSink) {
         self.ends = header & FRAGMENT_END != 0;
-        if self.ends && self.last_fragments == LastFragments::Unmarked {
-            self.last_fragments = LastFragments::Marked;
-        }
         self.nal_left = self.left;
         self.step = Step::Nal;
         if header & FRAGMENT_START != 0 {
@@ -343,6 +343,13 @@ impl Depacketizer {
         } else if self.ends {
             self.fragmenting = false;
             self.units.nal_end();
+            self.note_last_fragment();
+        }
+    }
+
+    fn note_last_fragment(&mut self) {
+        if self.last_fragments == LastFragments::Unmarked {
+            self.last_fragments = LastFragments::Marked;
         }
     }
 
@@ -395,6 +402,7 @@ impl Depacketizer {
             self.fragmenting = false;
         } else if self.ends {
             (self.fragmenting, self.gathering) = (false, false);
+            self.note_last_fragment();
             self.split_byte_stream(sink);
         }
     }
