@@ -154,8 +154,8 @@ impl Backend {
     /// Submits everything and sleeps until something happened or `timeout` has passed (`None`: no bound; zero: do
     /// not sleep). Call [`next_completion`](Self::next_completion) until `None` after it.
     ///
-    /// `hold` above zero gathers: for so long it sleeps although something happened; after it, the first thing that
-    /// happens ends the sleep. io_uring ends it early when half of the free buffers are full; epoll, which leaves the
+    /// `hold` above zero gathers: for so long, and `timeout` at most, it sleeps although something happened; after it, the first
+    /// thing that happens ends the sleep. io_uring ends it early when half of the free buffers are full; epoll, which leaves the
     /// bytes in the sockets, does not. Rounded down to microseconds.
     ///
     /// # Errors

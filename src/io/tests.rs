@@ -50,6 +50,7 @@ on_both![
     a_peer_that_does_not_read_fills_the_outbox,
     a_wait_ends_at_its_time_out_and_by_a_wake,
     a_hold_sleeps_over_a_completion_and_ends_by_itself,
+    a_hold_does_not_outlast_the_time_out,
     a_hold_of_less_than_a_microsecond_is_none,
     a_waiter_of_another_thread_is_woken,
     closing_what_failed_at_once_is_silent,
@@ -308,6 +309,22 @@ fn a_hold_sleeps_over_a_completion_and_ends_by_itself(kind: BackendKind) {
     assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 }, "{slept:?}");
     let Some(Completion::Received(t, bytes)) = net.io.next_completion() else { panic!() };
     assert!(t == token && *bytes == *b"one");
+}
+
+fn a_hold_does_not_outlast_the_time_out(kind: BackendKind) {
+    let (mut net, token, mut peer) = connected(kind, Config::default());
+    let begin = clock_gettime(ClockId::Monotonic);
+    net.io.wait(Some(Duration::from_millis(10)), PATIENCE).unwrap();
+    let slept = clock_gettime(ClockId::Monotonic) - begin;
+    assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 10_000_000 } && slept.tv_sec < 5, "{slept:?}");
+    assert!(net.io.next_completion().is_none());
+    // What happens meanwhile is there at its end.
+    peer.write_all(b"one").unwrap();
+    let begin = clock_gettime(ClockId::Monotonic);
+    net.io.wait(Some(Duration::from_millis(10)), PATIENCE).unwrap();
+    let slept = clock_gettime(ClockId::Monotonic) - begin;
+    assert!(slept.tv_sec < 5, "{slept:?}");
+    assert_eq!(net.receive(token, 3), b"one");
 }
 
 fn a_hold_of_less_than_a_microsecond_is_none(kind: BackendKind) {

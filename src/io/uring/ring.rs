@@ -38,6 +38,8 @@ pub(super) struct Ring {
     /// The kernel has `IORING_OP_FUTEX_WAKE` (6.7).
     can_wake: bool,
     has_no_sqarray: bool,
+    /// The kernel can hold a sleep by itself (6.12).
+    has_min_wait: bool,
 }
 
 impl Ring {
@@ -66,7 +68,9 @@ impl Ring {
         let mut probe = Probe::new();
         let is_probed = uring.submitter().register_probe(&mut probe).is_ok();
         let can_wake = is_probed && probe.is_supported(opcode::FutexWake::CODE);
-        Ok(Self { uring, backlog: VecDeque::new(), in_flight: 0, enters: 0, can_wake, has_no_sqarray })
+        let has_min_wait = uring.params().is_feature_min_timeout();
+        let backlog = VecDeque::new();
+        Ok(Self { uring, backlog, in_flight: 0, enters: 0, can_wake, has_no_sqarray, has_min_wait })
     }
 
     /// What the kernel has beside what we need.
@@ -74,7 +78,7 @@ impl Ring {
         Features {
             no_sqarray: self.has_no_sqarray,
             futex_wake: self.can_wake,
-            min_timeout: self.uring.params().is_feature_min_timeout(),
+            min_timeout: self.has_min_wait,
         }
     }
 
@@ -139,7 +143,8 @@ impl Ring {
     /// Submits what is queued and sleeps until a completion is there or `timeout` has passed (`None`: no bound,
     /// zero: no sleep).
     ///
-    /// For `hold` from now on, only `batch` completions end the sleep; after it, one does. Less than a microsecond is none.
+    /// For `hold` from now on, but not longer than `timeout`, only `batch` completions end the sleep; after it, one does. Less
+    /// than a microsecond is none.
     ///
     /// # Errors
     /// The kernel cannot wait; not for a time-out, a signal, or completions that have to be taken first.
@@ -153,16 +158,22 @@ impl Ring {
         if timeout.is_some_and(|timeout| timeout.is_zero()) {
             return self.poll();
         }
-        // The kernel counts whole microseconds, and none of them means no end of the hold: it would wait for the whole batch.
+        // The kernel lets a minimum wait outlast the time-out.
+        let hold = timeout.map_or(hold, |timeout| timeout.min(hold));
+        // It counts whole microseconds, and none of them means no end of the hold: it would wait for the whole batch.
         if hold < HOLD_MIN {
             return self.sleep(timeout, Duration::ZERO, 1);
         }
-        if self.uring.params().is_feature_min_timeout() {
+        if self.has_min_wait {
             return self.sleep(timeout, hold, batch);
         }
         // Before 6.12: wait for a full batch as long as we may hold, then for anything.
-        self.sleep(Some(timeout.map_or(hold, |timeout| timeout.min(hold))), Duration::ZERO, batch)?;
-        if self.uring.completion().is_empty() { self.sleep(timeout, Duration::ZERO, 1) } else { Ok(()) }
+        self.sleep(Some(hold), Duration::ZERO, batch)?;
+        let rest = timeout.map(|timeout| timeout - hold);
+        if rest == Some(Duration::ZERO) || !self.uring.completion().is_empty() {
+            return Ok(());
+        }
+        self.sleep(rest, Duration::ZERO, 1)
     }
 
     /// Submits what is queued and runs deferred work, without sleeping.
@@ -205,6 +216,12 @@ impl Ring {
     #[cfg(test)]
     pub(super) fn pending(&mut self) -> usize {
         self.uring.completion().len()
+    }
+
+    /// As if the kernel were older than 6.12.
+    #[cfg(test)]
+    pub(super) const fn forget_min_wait(&mut self) {
+        self.has_min_wait = false;
     }
 
     /// System calls so far.

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 use super::*;
 use crate::limits::OUTBOX_LEN_MAX;
 
@@ -15,6 +17,29 @@ fn a_hold_ends_early_when_there_is_enough() {
     peer.write_all(&[1; 6 * 4096]).unwrap();
     // Longer than the test's bound: half of the pool ends it.
     uring.wait(None, PATIENCE * 60).unwrap();
+    assert!(matches!(uring.next_completion(), Some(Completion::Received(..))));
+}
+
+#[test]
+fn before_6_12_a_hold_and_what_follows_it_share_the_time_out() {
+    let mut uring = Uring::new(Config { buffers: 8, buffer_len: 4096, sockets_max: 1 }).unwrap();
+    uring.ring.forget_min_wait();
+    let (_, mut peer) = adopted(&mut uring);
+    uring.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    let timeout = Duration::from_secs(1);
+    for hold in [timeout * 9 / 10, timeout, PATIENCE] {
+        let begin = clock_gettime(ClockId::Monotonic);
+        uring.wait(Some(timeout), hold).unwrap();
+        let slept = clock_gettime(ClockId::Monotonic) - begin;
+        assert!(slept >= Timespec { tv_sec: 1, tv_nsec: 0 }, "{hold:?}: {slept:?}");
+        assert!(slept < Timespec { tv_sec: 1, tv_nsec: 800_000_000 }, "{hold:?}: {slept:?}");
+        assert!(uring.next_completion().is_none());
+    }
+    peer.write_all(b"x").unwrap();
+    let begin = clock_gettime(ClockId::Monotonic);
+    uring.wait(Some(PATIENCE), Duration::from_millis(30)).unwrap();
+    let slept = clock_gettime(ClockId::Monotonic) - begin;
+    assert!(slept >= Timespec { tv_sec: 0, tv_nsec: 30_000_000 } && slept.tv_sec < 5, "{slept:?}");
     assert!(matches!(uring.next_completion(), Some(Completion::Received(..))));
 }
 
