@@ -67,8 +67,8 @@ impl Pool {
             free: Cell::new(0),
         });
         let address = pool.entries.as_ptr().expose_provenance() as u64;
-        // SAFETY: `address` is the start of pages that hold `count` entries. The pool outlives the ring:
-        // the back end holds an `Rc` of it in a field that is dropped after the ring, or leaks it.
+        // SAFETY: `address` is the start of pages that hold `count` entries. The pool outlives the ring: the
+        // back end takes it at once, in a field that is dropped after the ring, or leaks it.
         unsafe { ring.register_buffers(address, count, GROUP) }?;
         (0..count).for_each(|id| pool.recycle(id));
         Ok(pool)

@@ -81,9 +81,10 @@ impl Uring {
     /// [`SetupError`].
     pub(super) fn new(config: Config) -> Result<Self, SetupError> {
         let Config { buffers, buffer_len, sockets_max } = config;
-        let ring = Ring::new(SUBMISSIONS, sockets_max.saturating_mul(4)).map_err(SetupError::Ring)?;
-        let pool = Pool::register(&ring, buffers, buffer_len).map_err(SetupError::Buffers)?;
         let (waker, wake_source) = waker::pair().map_err(SetupError::Waker)?;
+        let ring = Ring::new(SUBMISSIONS, sockets_max.saturating_mul(4)).map_err(SetupError::Ring)?;
+        // Last of what can fail: as variables these two would be dropped in the wrong order, as fields they are not.
+        let pool = Pool::register(&ring, buffers, buffer_len).map_err(SetupError::Buffers)?;
         let mut uring = Self {
             ring,
             pool,
