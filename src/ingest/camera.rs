@@ -194,11 +194,11 @@ impl Camera {
 
     /// Changes how patient this is with its camera. What is being waited for keeps its end: the idle time-out holds from the next
     /// access unit on, that of replies from the next connection on, the others from the next wait of their kind on.
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub fn set_policy(&mut self, now: Now, policy: Policy) {
         if let Phase::Connected(connection) = &mut self.phase {
             connection.set_policy(&policy);
         }
-        self.throttle.set_rate(policy.max_mbit_s);
+        self.throttle.set_rate(now.mono, policy.max_mbit_s);
         self.config.policy = policy;
     }
 

@@ -33,20 +33,19 @@ impl Throttle {
         Self { rate: rate(mbit_s), paid_at: Mono(0), until: None }
     }
 
-    /// From now on the camera may send so many megabits a second.
-    pub(super) fn set_rate(&mut self, mbit_s: u32) {
+    /// From `now` on the camera may send so many megabits a second. What it owes, it owes in bytes.
+    pub(super) fn set_rate(&mut self, now: Mono, mbit_s: u32) {
+        let owed = self.bytes(self.paid_at.since(now));
         self.rate = rate(mbit_s);
+        self.paid_at = now + self.span(owed);
+        self.until = self.until.map(|_| now + self.opens_in(now));
     }
 
     /// So many bytes came. Returns whether the throttle closes by that.
     pub(super) fn note(&mut self, now: Mono, bytes: usize) -> bool {
         self.paid_at = self.paid_at.max(now) + self.span(bytes);
         let is_over = self.paid_at.since(now) > self.span(CAMERA_BURST_LEN);
-        if is_over {
-            let opens_in = self.paid_at.since(now).saturating_sub(self.span(CAMERA_BURST_LEN)) + PORTION;
-            return self.until.replace(now + opens_in).is_none();
-        }
-        false
+        is_over && self.until.replace(now + self.opens_in(now)).is_none()
     }
 
     /// When it opens, if it is closed.
@@ -59,6 +58,16 @@ impl Throttle {
         if self.until.is_some_and(|until| until <= now) {
             self.until = None;
         }
+    }
+
+    /// How long it stays closed, if it is.
+    fn opens_in(&self, now: Mono) -> Duration {
+        (self.paid_at.since(now) + PORTION).saturating_sub(self.span(CAMERA_BURST_LEN))
+    }
+
+    /// How many bytes come in so long a time at the rate.
+    fn bytes(&self, span: Duration) -> usize {
+        usize::try_from(span.as_nanos() * u128::from(self.rate) / 1_000_000_000).unwrap_or(usize::MAX)
     }
 
     /// How long so many bytes take at the rate.
@@ -118,6 +127,29 @@ mod tests {
             assert!(!throttle.note(now, bytes), "second {second}");
             assert_eq!(throttle.opens_at(), None);
         }
+    }
+
+    #[test]
+    fn a_debt_is_one_of_bytes_also_at_another_rate() {
+        // Closed for the burst at a megabit a second: half a minute.
+        let mut throttle = Throttle::new(1);
+        assert!(throttle.note(START, CAMERA_BURST_LEN + 12_500));
+        throttle.set_rate(START, 100);
+        // The 12,500 bytes beyond the burst take 1 ms now.
+        let opens_at = START + Duration::from_millis(1) + PORTION;
+        assert_eq!(throttle.opens_at(), Some(opens_at));
+        // As often as the same is said again.
+        (0..1000).for_each(|n| throttle.set_rate(START + Duration::from_micros(n), 100));
+        let late = throttle.opens_at().unwrap().since(opens_at);
+        assert!(late < Duration::from_millis(1), "{late:?}");
+
+        // And with a lower rate nothing is forgiven.
+        let mut throttle = Throttle::new(100);
+        assert!(!throttle.note(START, CAMERA_BURST_LEN));
+        throttle.set_rate(START, 1);
+        let later = START + Duration::from_secs(1);
+        assert!(!throttle.note(later, 120_000));
+        assert!(throttle.note(later, 10_000), "a second brought 125,000 bytes");
     }
 
     #[test]

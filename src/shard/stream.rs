@@ -133,7 +133,7 @@ impl Stream {
 
     /// Changes how patient this is with the camera.
     pub(super) fn set_policy(&mut self, policy: Policy, around: &mut Surroundings<'_>) {
-        self.call(around, |camera, _, _| camera.set_policy(policy));
+        self.call(around, |camera, _, now| camera.set_policy(now, policy));
     }
 
     /// Ends politely; [`is_done`](Self::is_done) becomes true.

@@ -125,7 +125,10 @@ fn another_policy_holds_from_the_next_wait_on() {
     let promised = world.camera.status().next_attempt.unwrap();
     let s = Duration::from_secs;
     let retry = Wait { initial: s(5), max: s(5), multiplier: 1, jitter_percent: 0 };
-    world.camera.set_policy(Policy { retry, connect_timeout: s(7), idle_timeout: s(3), ..Policy::default() });
+    world.camera.set_policy(
+        world.now,
+        Policy { retry, connect_timeout: s(7), idle_timeout: s(3), ..Policy::default() },
+    );
     assert_eq!(world.camera.status().next_attempt, Some(promised), "what was told stays true");
     world.pass(promised.since(world.now.mono));
     assert_eq!(world.camera.poll_timeout(), Some(world.now.mono + s(7)));
@@ -147,7 +150,7 @@ fn another_policy_holds_from_the_next_wait_on() {
     world.unit(2, 7_200, false);
     world.unit(3, 10_800, false);
     assert_eq!(world.camera.status().state, State::Streaming);
-    world.camera.set_policy(Policy { idle_timeout: s(60), ..Policy::default() });
+    world.camera.set_policy(world.now, Policy { idle_timeout: s(60), ..Policy::default() });
     world.unit(4, 14_400, false);
     world.unit(5, 18_000, false);
     world.pass(s(10));
