@@ -189,6 +189,21 @@ fn reader_programs_do_not_depend_on_the_daemon() {
 }
 
 #[test]
+fn what_starts_a_daemon_is_run_on_both_back_ends_or_said_not_to_be() {
+    let script = fs::read_to_string(root().join("tools/test")).unwrap();
+    let listed: Vec<&str> = ["sockets", "slow_sockets", "not_again"]
+        .into_iter()
+        .flat_map(|list| bash_array(&script, list))
+        .collect();
+    for file in sources("tests").filter(|file| file.path.iter().count() == 2) {
+        let name = file.path.file_stem().unwrap_or_default().to_string_lossy();
+        let times = listed.iter().filter(|listed| **listed == name).count();
+        let expected = times.min(1).max(usize::from(file.text.contains("\nmod support;")));
+        assert_eq!(times, expected, "{name} in the lists of tools/test");
+    }
+}
+
+#[test]
 fn lint_exceptions_give_their_reason() {
     let silent = |file: &Source| {
         let bare = |line: &&(usize, &str)| line.1.contains("#[allow(") || line.1.contains("#![allow(");
@@ -414,6 +429,12 @@ fn unlisted_unsafe(file: &Source) -> Vec<Violation> {
         .filter(|(_, line)| is_word(line))
         .map(|(number, line)| file.violation(number, line))
         .collect()
+}
+
+/// The words of `NAME=(…)`.
+fn bash_array<'a>(script: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let (_, rest) = script.split_once(&format!("\n{name}=(")).unwrap();
+    rest.split(')').next().unwrap_or_default().split_whitespace()
 }
 
 struct Source {
