@@ -54,6 +54,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) reattach: bool,
     /// Verify the stamp that vms-camsim puts into each unit: counted without gap, checksum, latency.
+    /// Signal USR1 has latencies counted anew, so that those of the start can be left out.
     #[arg(long)]
     pub(crate) stamp: bool,
 }

@@ -101,6 +101,11 @@ impl Stamps {
         &self.latency
     }
 
+    /// As if no unit before had been timed.
+    pub(crate) fn forget_latency(&mut self) {
+        self.latency = Latency::new();
+    }
+
     fn count(&mut self, counter: u64) {
         match self.expected {
             Some(expected) if counter < expected => {

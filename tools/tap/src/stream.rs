@@ -152,6 +152,13 @@ impl Stream {
         self.stamps.as_ref().map(Stamps::latency)
     }
 
+    /// Counts latencies from here on; everything else goes on as it was.
+    pub(crate) fn forget_latency(&mut self) {
+        if let Some(stamps) = &mut self.stamps {
+            stamps.forget_latency();
+        }
+    }
+
     pub(crate) fn summary(&self) -> StreamSummary {
         let (seconds, first_len) = self.published.map_or((0.0, 0), |published| {
             (seconds(published.last_ns.saturating_sub(published.first_ns)), published.first_len)

@@ -13,7 +13,7 @@ use ring_abi::layout::Class;
 use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 
 use crate::elementary::Elementary;
 use crate::latency::Latency;
@@ -26,13 +26,22 @@ use crate::unit::CopiedUnit;
 
 /// Reads until the options, a signal or the producer say stop; whether all was as it should be.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("cannot catch signals")?;
+    let told = Told::default();
+    for (signal, flag) in [(SIGINT, &told.stop), (SIGTERM, &told.stop), (SIGUSR1, &told.forget)] {
+        signal_hook::flag::register(signal, Arc::clone(flag)).context("cannot catch signals")?;
     }
     let mut tap = Tap::attach(options)?;
-    let outcome = tap.read(options, &stop);
+    let outcome = tap.read(options, &told);
     tap.finish(options, outcome)
+}
+
+/// What signals say.
+#[derive(Debug, Default)]
+struct Told {
+    /// Sum up and end.
+    stop: Arc<AtomicBool>,
+    /// Latencies so far do not count. Taken back once it is done.
+    forget: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -103,12 +112,15 @@ impl Tap {
         Ok(tap)
     }
 
-    fn read(&mut self, options: &Options, stop: &AtomicBool) -> End {
+    fn read(&mut self, options: &Options, told: &Told) -> End {
         let start_ns = mono_ns();
         let mut last_record_ns = start_ns;
         let mut table = options.every.map(|every| Table::new(every, start_ns));
         let is_over = |tap: &Self| !options.reattach && tap.streams.iter().all(|stream| stream.key.is_none());
-        while !stop.load(Ordering::Relaxed) && !is_over(self) {
+        while !told.stop.load(Ordering::Relaxed) && !is_over(self) {
+            if told.forget.swap(false, Ordering::Relaxed) {
+                self.streams.iter_mut().for_each(Stream::forget_latency);
+            }
             let now_ns = mono_ns();
             if options.reattach
                 && let Err(error) = self.reattach(now_ns, options.json)

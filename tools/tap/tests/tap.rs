@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failing test may panic anywhere")]
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use ring_abi::handshake::{MESSAGE_LEN_MAX, RefusalCode};
@@ -14,6 +16,7 @@ use ring_abi::producer::{Configuration, Producer, ReaderRing, Session, TrackSpec
 use ring_abi::server::{Connection, Received, Request};
 use ring_abi::socket::{receive, send};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use vms_stamp::{StampNal, unit_crc};
 
@@ -107,6 +110,31 @@ fn a_missing_or_changed_unit_fails() {
 }
 
 #[test]
+fn latencies_are_counted_anew_when_asked_for() {
+    let (publish, live) = mpsc::channel();
+    let daemon = Daemon::start_live("latency", live);
+    let mut tap = command(&daemon.directory.join("ring.sock"), &["cam", "--stamp", "--json", "--count", "3"]);
+    let mut tap = tap.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tap.stdout.take().unwrap()).lines();
+    // Sent when the clock began, so that its latency is that of all the time since.
+    publish.send(stamped(0, 1_000)).unwrap();
+    lines.next().expect("the first unit").unwrap();
+    kill_process(Pid::from_child(&tap), Signal::USR1).unwrap();
+    for counter in 1..3 {
+        publish.send(stamped(counter, mono_ns())).unwrap();
+        lines.next().expect("a unit").unwrap();
+    }
+    drop(publish);
+    let summary: serde_json::Value =
+        serde_json::from_str(&lines.next().expect("a summary").unwrap()).unwrap();
+    assert!(tap.wait().unwrap().success());
+    assert_eq!(summary["streams"][0]["stamps"]["good"], 3, "counts go on: {summary}");
+    let max_us = summary["latency"]["max_us"].as_f64().expect("units were timed");
+    let since_boot_us = mono_ns() / 1000;
+    assert!(max_us < 10e6 && since_boot_us > 20_000_000, "{summary}");
+}
+
+#[test]
 fn an_unknown_stream_and_a_missing_daemon_fail() {
     let daemon = Daemon::start("unknown", Vec::new());
     assert_eq!(daemon.tap(&["other"]).status.code(), Some(1));
@@ -117,14 +145,14 @@ fn an_unknown_stream_and_a_missing_daemon_fail() {
 
 /// Stamped access units; the first is a key frame without parameter sets.
 fn units(counters: std::ops::Range<u64>) -> Vec<Vec<u8>> {
-    counters
-        .map(|counter| {
-            let slice = [if counter == 0 { 0x65 } else { 0x41 }, 0x88, counter.to_le_bytes()[0], 0xff];
-            let mut stamp = StampNal::new(vms_stamp::Codec::H264, unit_crc([&slice[..]]));
-            stamp.patch(counter, 1_000 + counter);
-            [&[0, 0, 0, 1], stamp.bytes(), &[0, 0, 0, 1], &slice].concat()
-        })
-        .collect()
+    counters.map(|counter| stamped(counter, 1_000 + counter)).collect()
+}
+
+fn stamped(counter: u64, send_mono_ns: u64) -> Vec<u8> {
+    let slice = [if counter == 0 { 0x65 } else { 0x41 }, 0x88, counter.to_le_bytes()[0], 0xff];
+    let mut stamp = StampNal::new(vms_stamp::Codec::H264, unit_crc([&slice[..]]));
+    stamp.patch(counter, send_mono_ns);
+    [&[0, 0, 0, 1], stamp.bytes(), &[0, 0, 0, 1], &slice].concat()
 }
 
 /// A producer with one stream called "cam", for one reader.
@@ -134,7 +162,28 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// All of them are there before the reader comes.
     fn start(name: &str, units: Vec<Vec<u8>>) -> Self {
+        Self::listen(name, move |listener| {
+            let mut stream = Published::new();
+            units.iter().for_each(|unit| stream.publish(unit));
+            let mut reader = Served::accept(listener);
+            while reader.serve(&mut stream.producer) {}
+        })
+    }
+
+    /// Publishes what is sent to it, once the reader has attached.
+    fn start_live(name: &str, units: mpsc::Receiver<Vec<u8>>) -> Self {
+        Self::listen(name, move |listener| {
+            let mut stream = Published::new();
+            let mut reader = Served::accept(listener);
+            while !reader.is_attached && reader.serve(&mut stream.producer) {}
+            units.iter().for_each(|unit| stream.publish(&unit));
+            while reader.serve(&mut stream.producer) {}
+        })
+    }
+
+    fn listen(name: &str, serve: impl FnOnce(&OwnedFd) + Send + 'static) -> Self {
         let directory = std::env::temp_dir().join(format!("vms-tap-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let socket = directory.join("ring.sock");
@@ -143,7 +192,7 @@ impl Daemon {
                 .unwrap();
         rustix::net::bind(&listener, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
         rustix::net::listen(&listener, 1).unwrap();
-        let thread = std::thread::spawn(move || serve(&listener, &mut publish(&units)));
+        let thread = std::thread::spawn(move || serve(&listener));
         Self { directory, thread: Some(thread) }
     }
 
@@ -161,49 +210,84 @@ impl Drop for Daemon {
 }
 
 fn tap(socket: &Path, arguments: &[&str]) -> Output {
-    let program = env!("CARGO_BIN_EXE_vms-tap");
-    Command::new(program).arg("--ring-socket").arg(socket).args(arguments).output().unwrap()
+    command(socket, arguments).output().unwrap()
 }
 
-/// A stream that holds `units`.
-fn publish(units: &[Vec<u8>]) -> Producer {
-    let mut producer = Producer::create(1, EPOCH, &[TrackSpec::video(1 << 20)]).unwrap();
-    let configuration = Configuration {
-        codec: Codec::H264,
-        data: SETS,
-        profile: 66,
-        level: 30,
-        width: 640,
-        height: 360,
-        frame_rate: (25, 1),
-    };
-    let config_id = producer.configure(0, &configuration).unwrap();
-    for (index, bytes) in units.iter().enumerate() {
-        producer.begin(0);
-        producer.append(0, bytes).unwrap();
-        let flags = if index == 0 { Flags::KEY } else { Flags::default() };
-        let unit = Unit { flags, config_id, timeline: 1, recv_mono_ns: mono_ns(), ..Unit::default() };
-        producer.commit(0, &unit, &[], mono_ns()).unwrap();
+fn command(socket: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vms-tap"));
+    command.arg("--ring-socket").arg(socket).args(arguments);
+    command
+}
+
+/// The stream.
+struct Published {
+    producer: Producer,
+    config_id: u32,
+    is_any: bool,
+}
+
+impl Published {
+    fn new() -> Self {
+        let mut producer = Producer::create(1, EPOCH, &[TrackSpec::video(1 << 20)]).unwrap();
+        let configuration = Configuration {
+            codec: Codec::H264,
+            data: SETS,
+            profile: 66,
+            level: 30,
+            width: 640,
+            height: 360,
+            frame_rate: (25, 1),
+        };
+        let config_id = producer.configure(0, &configuration).unwrap();
+        Self { producer, config_id, is_any: false }
     }
-    producer
+
+    fn publish(&mut self, bytes: &[u8]) {
+        self.producer.begin(0);
+        self.producer.append(0, bytes).unwrap();
+        let flags = if self.is_any { Flags::default() } else { Flags::KEY };
+        self.is_any = true;
+        let unit = Unit {
+            flags,
+            config_id: self.config_id,
+            timeline: 1,
+            recv_mono_ns: mono_ns(),
+            ..Unit::default()
+        };
+        self.producer.commit(0, &unit, &[], mono_ns()).unwrap();
+    }
 }
 
-/// Answers one reader until it goes.
-fn serve(listener: &OwnedFd, producer: &mut Producer) {
-    let socket = rustix::net::accept(listener).unwrap();
-    let mut connection = Connection::new();
-    let mut buffer = [0; MESSAGE_LEN_MAX];
-    loop {
-        let len = receive(&socket, &mut buffer, true).map_or(0, |packet| packet.len);
+/// The one reader.
+struct Served {
+    socket: OwnedFd,
+    connection: Connection,
+    is_attached: bool,
+}
+
+impl Served {
+    fn accept(listener: &OwnedFd) -> Self {
+        let socket = rustix::net::accept(listener).unwrap();
+        Self { socket, connection: Connection::new(), is_attached: false }
+    }
+
+    /// Answers its next message; false when it has gone.
+    fn serve(&mut self, producer: &mut Producer) -> bool {
+        let mut buffer = [0; MESSAGE_LEN_MAX];
+        let len = receive(&self.socket, &mut buffer, true).map_or(0, |packet| packet.len);
         if len == 0 {
-            return;
+            return false;
         }
-        match connection.receive(&buffer[..len]) {
-            Received::Request(request) => answer(&socket, &mut connection, producer, request),
+        match self.connection.receive(&buffer[..len]) {
+            Received::Request(request) => {
+                self.is_attached |= matches!(request, Request::Attach { .. });
+                answer(&self.socket, &mut self.connection, producer, request);
+            }
             Received::Reply(packet) | Received::Violation(packet) => {
-                send(&socket, packet.as_bytes(), &[], true).unwrap();
+                send(&self.socket, packet.as_bytes(), &[], true).unwrap();
             }
         }
+        true
     }
 }
 
