@@ -5,6 +5,7 @@ one session, checks each unit's stamp (counter, CRC, send time) and writes a lin
 process's own clock at both ends of the measured time; losses and latencies come from vms-tap's own summary.
 """
 
+import json
 import os
 import pathlib
 import statistics
@@ -16,14 +17,14 @@ from rig import Rig, cpu_seconds, status_kib
 WARM_UP_S = 3
 
 
-def main(programs: pathlib.Path, cameras: int, seconds: int, write: str) -> int:
+def main(programs: pathlib.Path, cameras: int, seconds: int, write: str, io: str) -> int:
     with Rig(programs) as rig:
-        return measure(rig, cameras, seconds, write)
+        return measure(rig, cameras, seconds, write, io)
 
 
-def measure(rig: Rig, cameras: int, seconds: int, write: str) -> int:
+def measure(rig: Rig, cameras: int, seconds: int, write: str, io: str) -> int:
     farm, address = rig.start_farm(cameras, "4M", write)
-    daemon = rig.start_daemon()
+    daemon = rig.start_daemon("--io", io)
     ids = [f"cam{number}" for number in range(cameras)]
     for stream in ids:
         rig.ctl("setup", stream, f"rtsp://{address}/{stream}")
@@ -37,11 +38,13 @@ def measure(rig: Rig, cameras: int, seconds: int, write: str) -> int:
     cores = {name: (cpu_seconds(pid) - before[name]) / wall for name, pid in programs_of.items()}
     private_kib = status_kib(daemon.pid, "RssAnon")
     states = rig.states()
+    # What it does in fact, when it was left to choose.
+    io = json.loads(rig.ctl("info", "--json"))["io_backend"]
     status = tap.wait(timeout=60)
     rig.end(daemon)
     rig.end(farm)
     farm, tap = rig.last_json("farm"), rig.last_json("tap")
-    report(cores, wall, write, private_kib, states, farm, tap)
+    report(cores, wall, f"{write} writes, {io}", private_kib, states, farm, tap)
     return status or incomplete(cameras, states, farm, tap)
 
 
@@ -57,9 +60,9 @@ def incomplete(cameras: int, states: list, farm: dict, tap: dict) -> int:
     return 1 if wrong else 0
 
 
-def report(cores, wall, write, private_kib, states, farm, tap) -> None:
+def report(cores, wall, how, private_kib, states, farm, tap) -> None:
     sent, streams = farm["cameras"].values(), tap["streams"]
-    print(f"{len(streams)} cameras x 4 Mbit/s, {write} writes, {wall:.0f} s, {os.cpu_count()} cores")
+    print(f"{len(streams)} cameras x 4 Mbit/s, {how}, {wall:.0f} s, {os.cpu_count()} cores")
     for name, used in cores.items():
         print(f"  {name:<15} {used:.3f} of a core")
     print(f"  streaming {states.count('streaming')} of {len(streams)}; the daemon's private memory {private_kib} KiB")
@@ -74,4 +77,4 @@ def report(cores, wall, write, private_kib, states, farm, tap) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
+    sys.exit(main(pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))
