@@ -20,12 +20,16 @@ import sys
 import time
 
 import ingest_report
-from receivers import COUNTERS, Cores, Receiver
+from ingest_targets import spoiled as spoiled_rows
+from receivers import COUNTERS, Cores, Receiver, Receiving
 from rig import NICE, Rig, busy_seconds, cpu_seconds, take_precedence
 
 UNITS_PER_S = 25
 # What is received in the measured time, of what is sent in it on the average.
 WHOLE = 0.97
+TRIES_MAX = 3
+# What a program that is not what it was to be brings about here.
+FAILURES = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
 CLIP = pathlib.Path(__file__).parent.parent / "tests/media/testsrc2.h264"
 
 OURS = Receiver("ours", "uring", readers=1)
@@ -70,7 +74,10 @@ def main() -> int:
         if options.json:
             options.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
     print(ingest_report.targets(run))
-    return 0
+    spoiled = spoiled_rows(run)
+    for row in spoiled:
+        print(f"error: void: {row}", file=sys.stderr)
+    return 1 if spoiled else 0
 
 
 def arguments() -> argparse.Namespace:
@@ -116,23 +123,37 @@ def measure(load: Load, options: argparse.Namespace, cores: Cores) -> dict:
     for number in range(options.rounds):
         wakes.append(wake(options.programs, cores))
         for receiver in receivers:
+            # Nothing can rest on its row any more.
+            if any("failed" in window for window in windows[receiver.name]):
+                continue
             print(f"{load.name}: round {number + 1}: {receiver.name} ...", file=sys.stderr)
-            windows[receiver.name].append(started_window(options, receiver, load, cores))
+            windows[receiver.name].append(window(options, receiver, load, cores))
     receivers_of = {receiver.name: dataclasses.asdict(receiver) for receiver in receivers}
     return {"name": load.name, "cameras": load.cameras, "mbit": load.mbit, "write": load.write, "wakes": wakes,
             "receivers": receivers_of, "windows": windows}
 
 
-def started_window(options: argparse.Namespace, receiver: Receiver, load: Load, cores: Cores) -> dict:
-    """A round of a receiver. Who does not come up with all cameras, as GStreamer sometimes does not, begins anew."""
-    for tries_left in (2, 1, 0):
-        try:
-            with Rig(options.programs.resolve()) as rig:
-                return window(rig, receiver, load, options.seconds, cores)
-        except TimeoutError as why:
-            if not tries_left:
-                sys.exit(f"error: {receiver.name}: {why}")
-            print(f"{receiver.name} did not come up; once more", file=sys.stderr)
+def window(options: argparse.Namespace, receiver: Receiver, load: Load, cores: Cores) -> dict:
+    """A round of a receiver. Who does not come up with all cameras, as GStreamer sometimes does not, begins anew; who fails later
+    has failed."""
+    for tries in range(1, TRIES_MAX + 1):
+        with Rig(options.programs.resolve()) as rig:
+            try:
+                farm, receiving = start(rig, receiver, load, cores)
+            except FAILURES as why:
+                failed = f"did not come up in {tries} tries: {told(receiver, why)}"
+                continue
+            try:
+                return {"tries": tries, **measure_window(rig, farm, receiving, receiver, load, options.seconds)}
+            except FAILURES as why:
+                return {"failed": told(receiver, why)}
+    return {"failed": failed}
+
+
+def told(receiver: Receiver, why: Exception) -> str:
+    """Why something failed, in a line; all of it goes to standard error."""
+    print(f"{receiver.name}: {why}\n{getattr(why, 'stderr', None) or ''}", file=sys.stderr)
+    return next(iter(str(why).splitlines()), type(why).__name__)
 
 
 def wake(programs: pathlib.Path, cores: Cores) -> dict:
@@ -141,11 +162,16 @@ def wake(programs: pathlib.Path, cores: Cores) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def window(rig: Rig, receiver: Receiver, load: Load, seconds: int, cores: Cores) -> dict:
-    """What one receiver took in one round."""
+def start(rig: Rig, receiver: Receiver, load: Load, cores: Cores):
+    """The cameras, and who plays them all."""
     cameras = receiver.cameras(load.cameras)
     farm, address = rig.start_farm(cameras, f"{load.mbit}M", load.write, "--media", f"h264={CLIP}", core=cores.farm)
-    receiving = receiver.start(rig, address, cameras, cores)
+    return farm, receiver.start(rig, address, cameras, cores)
+
+
+def measure_window(rig: Rig, farm: subprocess.Popen, receiving: Receiving, receiver: Receiver, load: Load, seconds: int) -> dict:
+    """What one receiver took in one round."""
+    cameras = receiver.cameras(load.cameras)
     time.sleep(receiver.warm_up_s)
     counted_before = receiving.counters()
     pids = {"cpu_s": receiving.pids, "readers_cpu_s": receiving.reader_pids, "farm_cpu_s": [farm.pid]}

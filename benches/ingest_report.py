@@ -1,82 +1,104 @@
-"""The tables of `./tools/bench ingest`, in Markdown, and what they say of the targets."""
+"""What `./tools/bench ingest` prints, in Markdown."""
 
 import statistics
 
-from ingest_targets import RETINA, each, floor_of, is_void, judged, ratios
+from ingest_targets import (MISSED, RETINA, each, floor_of, is_void, latencies, measured, ratios, targets_of,
+                            why_void)
 
+VOID, NOTHING = "void", "–"
 
 
 def load_tables(load: dict) -> str:
     windows = load["windows"]
-    others = [window["others_cores"] for found in windows.values() for window in found]
+    others = each([window for found in windows.values() for window in measured(found)], "others_cores")
     lines = [f"### {load['name']}", "",
              "| receiver | CPU s a stream-minute | × discard | × retina | readers, CPU s a stream-minute | latency µs, p50 / p99 / p99.9 |",
              "|---|---|---|---|---|---|"]
     for name, found in windows.items():
-        cells = [title(name, found), spread(each(found, "cpu_s_per_stream_minute"), 4),
+        done = measured(found)
+        cells = [title(name, found, says_why=True), spread(each(done, "cpu_s_per_stream_minute"), 4),
                  ratio(windows, name, floor_of(load, name)), ratio(windows, name, RETINA),
-                 spread(each(found, "readers_cpu_s_per_stream_minute"), 4) if found[0]["readers_cpu_s"] else "",
-                 latency(found)]
+                 spread(each(done, "readers_cpu_s_per_stream_minute"), 4) if has_readers(done) else "", latency(done)]
         lines.append(row(cells))
+    missed = ", ".join(MISSED.values())
     lines += ["", "| receiver | system calls /s | wake-ups /s | turns /s | reader wakes /s | without buffer, re-armed, over budget /s"
-              " | private KiB a stream | shared KiB a stream | threads | simulator: of a core, dropped, held up | readers: lost |",
+              " | private KiB a stream | shared KiB a stream | threads | simulator: of a core, dropped, held up"
+              f" | readers: {missed} |",
               "|---|---|---|---|---|---|---|---|---|---|---|"]
     lines += [row(facts(name, found)) for name, found in windows.items()]
     wakes = {what: spread(each(load["wakes"], what), 1) for what in ("sleep_us", "wake_us")}
+    again = [f"{name} did not come up at once in some round (tries: {', '.join(map(str, each(measured(found), 'tries')))}).\n"
+             for name, found in windows.items() if any(window["tries"] > 1 for window in measured(found))]
     return "\n".join([*lines, "", f"Other programs had {spread(others, 2)} cores of this machine meanwhile. To sleep and be woken by a timer "
-                      f"cost a thread {wakes['sleep_us']} µs, to wake a thread on the readers' core {wakes['wake_us']} µs.", ""])
+                      f"cost a thread {wakes['sleep_us']} µs, to wake a thread on the readers' core {wakes['wake_us']} µs.", "", *again])
 
 
-def title(name: str, found: list) -> str:
-    return f"{name} (**void**: it did not get all units)" if is_void(found) else name
+def title(name: str, found: list, says_why: bool = False) -> str:
+    if not is_void(found):
+        return name
+    return f"{name} (**void**: {cell(why_void(found))})" if says_why else f"{name} (**void**)"
 
 
 def facts(name: str, found: list) -> list[str]:
+    done = measured(found)
+    if not done:
+        return [title(name, found), *[NOTHING] * 10]
+
     def rate(what: str) -> str:
-        values = [window["rates"][what] for window in found if what in window["rates"]]
+        values = [window["rates"][what] for window in done if what in window["rates"]]
         return number(statistics.median(values), 0) if values else ""
 
-    trouble = ", ".join(rate(what) or "–" for what in ("out_of_buffers", "rearms", "overruns"))
-    private = "grown_kib" if "grown_kib" in found[0] else "anon_kib"
-    a_stream = {what: statistics.median(window[what] / window["cameras"] for window in found) for what in (private, "shared_kib")}
-    threads = statistics.median(window["threads"] for window in found)
-    farm = ", ".join([spread(each(found, "farm_cores"), 2), *(str(sum(each(found, f"farm_{what}"))) for what in ("dropped", "held_up"))])
-    lost = str(sum(each(found, "lost"))) if found[0]["readers_cpu_s"] else ""
+    trouble = ", ".join(rate(what) or NOTHING for what in ("out_of_buffers", "rearms", "overruns"))
+    private = "grown_kib" if "grown_kib" in done[0] else "anon_kib"
+    a_stream = {what: statistics.median(window[what] / window["cameras"] for window in done) for what in (private, "shared_kib")}
+    threads = statistics.median(window["threads"] for window in done)
+    farm = ", ".join([spread(each(done, "farm_cores"), 2), *(str(sum(each(done, f"farm_{what}"))) for what in ("dropped", "held_up"))])
+    missed = ", ".join(str(sum(each(each(done, "readers"), what))) for what in MISSED) if has_readers(done) else ""
     return [title(name, found), rate("system_calls"), rate("wake_ups"), rate("turns"), rate("reader_wakes"),
-            trouble if found[0]["rates"].get("turns") else "", number(a_stream[private], 0),
-            number(a_stream["shared_kib"], 0), number(threads, 0), farm, lost]
+            trouble if done[0]["rates"].get("turns") else "", number(a_stream[private], 0),
+            number(a_stream["shared_kib"], 0), number(threads, 0), farm, missed]
 
 
 def targets(run: dict) -> str:
     """Every target of the design beside what was measured."""
     lines = ["### Targets", "", "| what | load | measured | target | |", "|---|---|---|---|---|"]
-    for load in run["loads"]:
-        for what, values, limit, digits in judged(load, run["loads"]):
-            met = statistics.median(values) <= limit
-            lines.append(row([what, load["name"], spread(values, digits), f"≤ {limit:g}", "met" if met else "**missed**"]))
+    for target in targets_of(run):
+        verdict = target.verdict if target.verdict == "met" else f"**{target.verdict}**"
+        lines.append(row([f"{target.receiver}: {target.what}", target.load, spread(target.values, target.digits),
+                          f"≤ {target.limit:g}", verdict]))
     return "\n".join(lines) + "\n"
 
 
 def ratio(windows: dict, name: str, to: str) -> str:
-    values = ratios(windows, name, to)
-    return spread(values, 2) if values and name != to else ""
-
-
-def latency(found: list) -> str:
-    if not all(window.get("latency") for window in found):
+    if name == to or to not in windows:
         return ""
-    of = [[window["latency"][quantile] for window in found] for quantile in ("p50_us", "p99_us", "p999_us")]
-    return " / ".join(spread(values, 0) for values in of)
+    return VOID if is_void(windows[name]) or is_void(windows[to]) else spread(ratios(windows, name, to), 2)
+
+
+def has_readers(done: list) -> bool:
+    return bool(done and done[0].get("readers"))
+
+
+def latency(done: list) -> str:
+    of = [latencies(done, quantile) for quantile in ("p50_us", "p99_us", "p999_us")]
+    return " / ".join(spread(values, 0) for values in of) if done and all(of) else ""
 
 
 def spread(values: list, digits: int) -> str:
     """Median (least–most)."""
+    if not values:
+        return NOTHING
     middle = number(statistics.median(values), digits)
     return f"{middle} ({number(min(values), digits)}–{number(max(values), digits)})" if len(values) > 1 else middle
 
 
 def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}"
+
+
+def cell(text: str) -> str:
+    """What others say may hold what would end a cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def row(cells: list[str]) -> str:

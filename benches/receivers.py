@@ -116,7 +116,7 @@ class Daemon(Receiving):
         ids = [f"cam{number}" for number in range(cameras)]
         for stream in ids:
             rig.ctl("setup", stream, f"rtsp://{address}/{stream}")
-        until(lambda: rig.states().count("streaming") == cameras, "a camera does not stream")
+        until(lambda: rig.states().count("streaming") == cameras, "not all cameras stream")
         bell = ["--bell-interval", str(receiver.bell_ms)] if receiver.bell_ms else []
         options = [["--summary", "--stamp", *bell]] + [["--summary", *bell]] * 2
         self.readers = [
@@ -135,11 +135,21 @@ class Daemon(Receiving):
     def end(self):
         statuses = [self.rig.end(reader) for reader in self.readers]
         summaries = [self.rig.last_json(f"reader{index}") for index in range(len(self.readers))]
-        streams = [stream for summary in summaries for stream in summary["streams"]]
-        lost = sum(stream["lost"] + stream["rejected"] + stream["skipped"] for stream in streams)
         super().end()
-        found = {"lost": lost, "readers_content": not any(statuses)}
-        return {**found, "latency": summaries[0]["latency"]} if summaries else found
+        if not summaries:
+            return {}
+        # Without one unit it timed nothing.
+        return {"readers": told_by_readers(summaries, statuses), "latency": summaries[0].get("latency")}
+
+
+def told_by_readers(summaries: list[dict], statuses: list[int]) -> dict:
+    """What the readers missed of all streams, by how, and what they ended with."""
+    streams = [stream for summary in summaries for stream in summary["streams"]]
+    # A unit whose flag is missing is among the others.
+    wrong = sum(count for stream in streams for verdict, count in stream.get("stamps", {}).items()
+                if verdict not in ("good", "unflagged"))
+    return {**{what: sum(stream[what] for stream in streams) for what in ("lost", "rejected", "skipped")},
+            "wrong": wrong, "silent": sum(not stream["units"] for stream in streams), "statuses": statuses}
 
 
 def start_own(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: Cores) -> Receiving:
@@ -183,7 +193,7 @@ def start_ffmpeg(_: Receiver, rig: Rig, address: str, cameras: int, cores: Cores
 def fresh(tell) -> tuple[float, dict]:
     """What `tell` says right after it changed: it is brought up once a second."""
     before = tell()
-    until(lambda: tell() != before, "the counters do not move")
+    until(lambda: tell() != before, "its counters do not move")
     return time.monotonic(), tell()
 
 
@@ -191,7 +201,7 @@ def until(is_so, otherwise: str, bound_s: float = 60) -> None:
     end = time.monotonic() + bound_s
     while not is_so():
         if time.monotonic() > end:
-            raise RuntimeError(otherwise)
+            raise TimeoutError(f"{otherwise} within {bound_s:.0f} s")
         time.sleep(0.02)
 
 

@@ -77,7 +77,10 @@ class Rig:
         raise TimeoutError(f"no '{words}' within {bound_s} s in {log}:\n{said}")
 
     def last_json(self, log: str) -> dict:
-        return json.loads((self.scratch / log).read_bytes().splitlines()[-1])
+        lines = (self.scratch / log).read_bytes().splitlines()
+        if not lines:
+            raise RuntimeError(f"{log} ended without a word: {(self.scratch / f'{log}.err').read_text(errors='replace')[-2000:]}")
+        return json.loads(lines[-1])
 
     def end(self, process: subprocess.Popen) -> int:
         """Asks the program to end, and waits."""
@@ -114,4 +117,7 @@ def busy_seconds() -> float:
 def status_kib(pid: int, field: str) -> int:
     """A field of /proc/PID/status in KiB, such as RssAnon; `Threads` is a plain number."""
     lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    found = [int(line.split()[1]) for line in lines if line.startswith(f"{field}:")]
+    if not found:
+        raise RuntimeError(f"process {pid} has ended by itself")
+    return found[0]
