@@ -1,8 +1,9 @@
 """What `./tools/bench ingest` prints, in Markdown."""
 
 import statistics
+from collections import Counter
 
-from ingest_targets import (MISSED, RETINA, each, floor_of, is_void, latencies, measured, ratios, targets_of,
+from ingest_targets import (MISSED, RETINA, Target, each, floor_of, is_void, latencies, measured, ratios, targets_of,
                             why_void)
 
 VOID, NOTHING = "void", "–"
@@ -60,13 +61,40 @@ def facts(name: str, found: list) -> list[str]:
 
 
 def targets(run: dict) -> str:
-    """Every target of the design beside what was measured."""
-    lines = ["### Targets", "", "| what | load | measured | target | |", "|---|---|---|---|---|"]
-    for target in targets_of(run):
+    """Every target of the design beside what was measured: how many are met, those of 64 cameras at a glance, then all."""
+    found = targets_of(run)
+    count = Counter(target.verdict for target in found)
+    lines = ["### Targets", "", f"Of {len(found)}: {count['met']} met, {count['missed']} missed, {count['void']} void.", ""]
+    lines += glance([load for load in run["loads"] if load["cameras"] == 64], found)
+    lines += ["| what | load | measured | target | |", "|---|---|---|---|---|"]
+    for target in found:
         verdict = target.verdict if target.verdict == "met" else f"**{target.verdict}**"
         lines.append(row([f"{target.receiver}: {target.what}", target.load, spread(target.values, target.digits),
                           f"≤ {target.limit:g}", verdict]))
     return "\n".join(lines) + "\n"
+
+
+def glance(loads: list[dict], found: list[Target]) -> list[str]:
+    """A line for what is judged, a column for how it is received and sent."""
+    table: dict[str, dict[str, str]] = {}
+    columns = [f"{io}, {load['write']}" for io in ("uring", "epoll") for load in loads]
+    for load in loads:
+        for target in (target for target in found if target.load == load["name"]):
+            receiver = load["receivers"][target.receiver]
+            what = target.what + f", {receiver['readers']} readers" * (receiver["readers"] != 1)
+            table.setdefault(what, {})[f"{receiver['io']}, {load['write']}"] = verdict_in_short(target)
+    if not table:
+        return []
+    columns = [column for column in columns if any(column in cells for cells in table.values())]
+    return [row(["64 cameras: median / target", *columns]), "|---" * (1 + len(columns)) + "|",
+            *(row([what, *(cells.get(column, "") for column in columns)]) for what, cells in table.items()), ""]
+
+
+def verdict_in_short(target: Target) -> str:
+    if not target.values:
+        return f"**{VOID}**"
+    text = f"{number(statistics.median(target.values), target.digits)} / {target.limit:g}"
+    return f"{text} met" if target.verdict == "met" else f"**{text} missed**"
 
 
 def ratio(windows: dict, name: str, to: str) -> str:
