@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -27,6 +28,9 @@ from rig import NICE, Rig, busy_seconds, cpu_seconds, take_precedence
 UNITS_PER_S = 25
 # What is received in the measured time, of what is sent in it on the average.
 WHOLE = 0.97
+PROGRAM = "./tools/bench ingest"
+# Of what --json writes: another number when the tables need what it did not hold.
+FORMAT = 2
 TRIES_MAX = 3
 # What a program that is not what it was to be brings about here.
 FAILURES = (OSError, RuntimeError, ValueError, subprocess.SubprocessError)
@@ -61,30 +65,46 @@ class Load:
 
 def main() -> int:
     options = arguments()
-    loads = [load for load in all_loads(options) if options.only is None or str(load.cameras) in options.only]
-    missing = {receiver.name: why for load in loads for receiver in load.receivers if (why := receiver.missing())}
-    for name, why in missing.items():
-        print(f"skipped: {name}: {why}", file=sys.stderr)
-    cores = choose_cores()
-    if not take_precedence():
-        print(f"not allowed to go before other programs (nice {NICE}): measure on a quiet machine", file=sys.stderr)
-    run = {"machine": machine(cores), "seconds": options.seconds, "rounds": options.rounds, "skipped": missing,
-           "began": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "loads": []}
-    for load in loads:
-        run["loads"].append(measure(load, options, cores))
-        print(ingest_report.load_tables(run["loads"][-1]), flush=True)
-        if options.json:
-            options.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
-    print(ingest_report.targets(run))
+    if run := options.earlier:
+        print(ingest_report.document(run))
+        write(run, options)
+    else:
+        run = measure_all(options)
     spoiled = spoiled_rows(run)
     for row in spoiled:
         print(f"error: void: {row}", file=sys.stderr)
     return 1 if spoiled else 0
 
 
+def measure_all(options: argparse.Namespace) -> dict:
+    """All loads. What was found so far is printed and written after each."""
+    missing = {receiver.name: why for load in options.loads for receiver in load.receivers if (why := receiver.missing())}
+    cores = choose_cores()
+    has_precedence = take_precedence()
+    if not has_precedence:
+        print(f"not allowed to go before other programs (nice {NICE}): measure on a quiet machine", file=sys.stderr)
+    run = {"format": FORMAT, "command": command(), "commit": commit(), "machine": machine(cores), "has_precedence": has_precedence,
+           "seconds": options.seconds, "rounds": options.rounds, "skipped": missing,
+           "began": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "loads": []}
+    print(ingest_report.header(run), flush=True)
+    for load in options.loads:
+        run["loads"].append(measure(load, options, cores))
+        print(ingest_report.load_tables(run["loads"][-1]), flush=True)
+        write(run, options)
+    print(ingest_report.targets(run))
+    return run
+
+
+def write(run: dict, options: argparse.Namespace) -> None:
+    if options.json:
+        options.json.write_text(json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+    if options.markdown:
+        options.markdown.write_text(ingest_report.document(run) + "\n")
+
+
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="./tools/bench ingest")
-    parser.add_argument("programs", type=pathlib.Path, help=argparse.SUPPRESS)
+    parser = argparse.ArgumentParser(prog=PROGRAM, allow_abbrev=False)
+    parser.add_argument("--programs", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
     parser.add_argument("--seconds", type=int, default=10, help="measured seconds of each receiver and round (default 10)")
     parser.add_argument("--quick", action="store_true", help="64 cameras x 4 Mbit/s only, without the options' variants")
@@ -93,9 +113,40 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--who", action="append", metavar="TEXT",
                         help="only receivers with TEXT in their names (may be given again); targets that compare with others are left out")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write what was measured to FILE")
+    parser.add_argument("--markdown", type=pathlib.Path, metavar="FILE", help="also write all that is printed to FILE")
+    parser.add_argument("--from", type=pathlib.Path, metavar="JSON", dest="source",
+                        help="measure nothing: print (and with --markdown write) what an earlier run wrote with --json")
     options = parser.parse_args()
     options.is_wanted = lambda receiver: options.who is None or any(text in receiver.name for text in options.who)
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds are at least 1")
+    for path in filter(None, (options.json, options.markdown)):
+        # Said now rather than after an hour.
+        if path.is_dir():
+            parser.error(f"cannot write {path}: it is a directory")
+        if not path.absolute().parent.is_dir():
+            parser.error(f"cannot write {path}: its directory is not there")
+    options.earlier = earlier_run(options, parser) if options.source else None
+    options.loads = [load for load in all_loads(options)
+                     if load.receivers and (options.only is None or str(load.cameras) in options.only)]
+    if not options.programs and not options.earlier:
+        parser.error("run ./tools/bench ingest, which builds what is measured")
+    if not options.loads:
+        parser.error("nobody is left to measure: see --only and --who")
     return options
+
+
+def earlier_run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> dict:
+    """A run that was measured before."""
+    if options.json or options.quick or options.only or options.write or options.who:
+        parser.error("--from measures nothing: only --markdown goes with it")
+    try:
+        run = json.loads(options.source.read_text())
+    except (OSError, ValueError) as why:
+        parser.error(f"cannot read {options.source}: {why}")
+    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        parser.error(f"{options.source} is not what this version of {PROGRAM} writes with --json")
+    return run
 
 
 def all_loads(options: argparse.Namespace) -> list[Load]:
@@ -115,15 +166,39 @@ def choose_cores() -> Cores:
 def machine(cores: Cores) -> dict:
     model = next(line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
                  if line.startswith("model name"))
-    return {"processor": model, "cores": os.cpu_count(), "kernel": platform.release(), "placement": dataclasses.asdict(cores)}
+    return {"processor": model, "cores": os.cpu_count(), "kernel": platform.release(), "system": system(),
+            "placement": dataclasses.asdict(cores)}
+
+
+def system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
+
+
+def commit() -> str:
+    """What is measured, with "-dirty" if it is not just that."""
+    told = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=pathlib.Path(__file__).parent,
+                          capture_output=True, text=True)
+    return told.stdout.strip() or "unknown"
+
+
+def command() -> str:
+    """What repeats this."""
+    given = sys.argv[1:]
+    if "--programs" in given:
+        at = given.index("--programs")
+        del given[at:at + 2]
+    return shlex.join([*PROGRAM.split(), *given])
 
 
 def measure(load: Load, options: argparse.Namespace, cores: Cores) -> dict:
     receivers = [receiver for receiver in load.receivers if not receiver.missing()]
     windows: dict[str, list] = {receiver.name: [] for receiver in receivers}
-    wakes = []
+    wakes: list[dict] = []
     for number in range(options.rounds):
-        wakes.append(wake(options.programs, cores))
+        wakes += wake(options.programs, cores)
         for receiver in receivers:
             # Nothing can rest on its row any more.
             if any("failed" in window for window in windows[receiver.name]):
@@ -158,10 +233,14 @@ def told(receiver: Receiver, why: Exception) -> str:
     return next(iter(str(why).splitlines()), type(why).__name__)
 
 
-def wake(programs: pathlib.Path, cores: Cores) -> dict:
-    """What it costs here to sleep, and to wake a thread on the readers' core."""
+def wake(programs: pathlib.Path, cores: Cores) -> list[dict]:
+    """What it costs here to sleep, and to wake a thread on the readers' core; nothing if that could not be found out."""
     command = [programs / "vms-ingest-bench", "wake", str(cores.receiver), str(cores.readers)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        print(found.stderr, file=sys.stderr)
+        return []
+    return [json.loads(found.stdout)]
 
 
 def start(rig: Rig, receiver: Receiver, load: Load, cores: Cores):

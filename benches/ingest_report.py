@@ -9,6 +9,28 @@ from ingest_targets import (MISSED, RETINA, Target, each, floor_of, is_void, lat
 VOID, NOTHING = "void", "–"
 
 
+def document(run: dict) -> str:
+    return "\n".join([header(run), *map(load_tables, run["loads"]), targets(run)])
+
+
+def header(run: dict) -> str:
+    """Where, when and how it was measured."""
+    machine, placement = run["machine"], run["machine"]["placement"]
+    facts = {
+        "command": f"`{run['command']}`",
+        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Linux {machine['kernel']}",
+        "placement": f"the receiver with all its threads on core {placement['receiver']}, cameras on core {placement['farm']}, "
+                     f"readers on core {placement['readers']}; "
+                     + ("all go before other programs" if run["has_precedence"] else "**not allowed to go before other programs**"),
+        "commit": run["commit"],
+        "date": f"{run['began']} UTC",
+        "rounds": f"{run['rounds']} of {run['seconds']} s, taking turns",
+    }
+    facts |= {f"left out: {name}": why for name, why in run["skipped"].items()}
+    lines = ["### Run", "", "| | |", "|---|---|", *(row([what, cell(fact)]) for what, fact in facts.items())]
+    return "\n".join([*lines, "", "Medians (least–most) of the rounds. What rests on a void row is void.", ""])
+
+
 def load_tables(load: dict) -> str:
     windows = load["windows"]
     others = each([window for found in windows.values() for window in measured(found)], "others_cores")
