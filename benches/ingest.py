@@ -45,7 +45,7 @@ AT_64 = (OURS, *(Receiver("ours", "uring", latency_us, readers) for latency_us, 
          Receiver("ours", "uring", readers=1, bell_ms=20),
          OURS_EPOLL, *(Receiver("ours", "epoll", latency_us, readers) for latency_us, readers in ((500, 0), (500, 3), (0, 1), (1000, 1))),
          *ALWAYS[2:], Receiver("discard", "uring", stamps=True), Receiver("discard", "epoll", stamps=True),
-         Receiver("gstreamer"), Receiver("gstreamer-shm"))
+         Receiver("retina", stamps=True), Receiver("gstreamer"), Receiver("gstreamer-shm"))
 AT_16 = (*ALWAYS, Receiver("gstreamer"), Receiver("ffmpeg"))
 
 
@@ -255,6 +255,7 @@ def measure_window(rig: Rig, farm: subprocess.Popen, receiving: Receiving, recei
     cameras = receiver.cameras(load.cameras)
     time.sleep(receiver.warm_up_s)
     counted_before = receiving.counters()
+    receiving.begin()
     pids = {"cpu_s": receiving.pids, "readers_cpu_s": receiving.reader_pids, "farm_cpu_s": [farm.pid]}
     before, since = {name: cpu_seconds(*of) for name, of in pids.items()}, time.monotonic()
     busy = busy_seconds()

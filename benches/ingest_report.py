@@ -28,7 +28,8 @@ def header(run: dict) -> str:
     }
     facts |= {f"left out: {name}": why for name, why in run["skipped"].items()}
     lines = ["### Run", "", "| | |", "|---|---|", *(row([what, cell(fact)]) for what, fact in facts.items())]
-    return "\n".join([*lines, "", "Medians (least–most) of the rounds. What rests on a void row is void.", ""])
+    return "\n".join([*lines, "", "Medians (least–most) of the rounds. Latency counts from where the measured time begins. "
+                      "What rests on a void row is void.", ""])
 
 
 def load_tables(load: dict) -> str:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -23,7 +25,7 @@ class Receiver:
     readers: int = 0
     # How often a reader asks to be woken at most; 0: as soon as there is something.
     bell_ms: int = 0
-    # Whether who only receives looks for stamps in what it receives.
+    # Whether who is not ours looks for stamps in what it receives, and so knows how late that is. It costs time.
     stamps: bool = False
 
     @property
@@ -31,7 +33,7 @@ class Receiver:
         if self.kind == "ours":
             bell = f", woken every {self.bell_ms} ms" if self.bell_ms else ""
             return f"ours, {self.io}, {self.latency_us} µs, {self.readers} reader{'s' * (self.readers != 1)}{bell}"
-        return f"discard, {self.io}{', looking for stamps' * self.stamps}" if self.kind == "discard" else TITLES[self.kind]
+        return (f"discard, {self.io}" if self.kind == "discard" else TITLES[self.kind]) + ", looking for stamps" * self.stamps
 
     @property
     def warm_up_s(self) -> int:
@@ -77,6 +79,9 @@ class Receiving:
         """What it has done so far, and when that was; None if it does not tell."""
         return None
 
+    def begin(self) -> None:
+        """The measured time begins: latencies of the start are forgotten."""
+
     def facts(self) -> dict:
         """What is known at the end of the measured time."""
         return {"anon_kib": sum(status_kib(pid, "RssAnon") for pid in self.pids),
@@ -97,9 +102,17 @@ class Receiving:
 class Printing(Receiving):
     """Tells its counters as a line of JSON every second."""
 
+    def __init__(self, rig: Rig, process: subprocess.Popen, stamps: bool):
+        super().__init__(rig, [process])
+        self.stamps = stamps
+
     def counters(self):
         path = self.rig.scratch / "receiver"
         return fresh(lambda: json.loads(path.read_bytes().rstrip().splitlines()[-1]))
+
+    def begin(self):
+        if self.stamps:
+            os.kill(self.pids[0], signal.SIGUSR1)
 
     def facts(self):
         return {**super().facts(), "latency": self.counters()[1]["latency"]}
@@ -127,6 +140,10 @@ class Daemon(Receiving):
 
     def counters(self):
         return fresh(lambda: json.loads(self.rig.ctl("info", "--json"))["shard_stats"][0])
+
+    def begin(self):
+        for pid in self.reader_pids:
+            os.kill(pid, signal.SIGUSR1)
 
     def facts(self):
         facts = super().facts()
@@ -158,7 +175,7 @@ def start_own(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: C
     process = rig.start("receiver", "vms-ingest-bench", receiver.kind, address, str(cameras), *options,
                         core=cores.receiver)
     rig.wait_for("receiver", "ready")
-    return Printing(rig, [process])
+    return Printing(rig, process, receiver.stamps)
 
 
 def start_gstreamer(receiver: Receiver, rig: Rig, address: str, cameras: int, cores: Cores) -> Receiving:

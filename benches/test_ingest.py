@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -203,12 +204,21 @@ class Measuring(unittest.TestCase):
         with self.assertRaises(TimeoutError):
             receivers.until(lambda: False, "not all cameras stream", bound_s=0)
 
+    def test_who_times_units_is_told_when_the_measured_time_begins_and_nobody_else(self):
+        process = mock.Mock(pid=7)
+        for stamps in (False, True):
+            with mock.patch.object(receivers.os, "kill") as kill:
+                receivers.Printing(mock.Mock(), process, stamps).begin()
+            # The signal would end who does not know it.
+            self.assertEqual(kill.call_args_list, [mock.call(7, signal.SIGUSR1)] * stamps)
+
     def test_both_back_ends_are_asked_the_same_at_64(self):
         of = {io: {(one.latency_us, one.readers) for one in ingest.AT_64 if one.kind == "ours" and one.io == io} for io in ("uring", "epoll")}
         self.assertEqual(of["uring"], of["epoll"])
         self.assertEqual(of["epoll"], {(500, 0), (500, 1), (500, 3), (0, 1), (1000, 1)})
         names = [one.name for one in ingest.AT_64]
         self.assertEqual(len(names), len(set(names)))
+        self.assertIn("retina 0.4.21, looking for stamps", names)
 
     def window(self, starts: list) -> dict:
         start = mock.patch.object(ingest, "start", side_effect=starts)

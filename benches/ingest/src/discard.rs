@@ -11,9 +11,9 @@ use serde_json::json;
 use vms_media::io::{Backend, BackendKind, Completion, Config};
 
 use crate::handshake;
-use crate::latency::Latency;
 use crate::pacing::Pacing;
 use crate::report;
+use crate::seen::Seen;
 
 /// Receives until it is killed or a camera ends.
 pub(crate) fn run(
@@ -23,6 +23,7 @@ pub(crate) fn run(
     latency: Duration,
     looks_for_stamps: bool,
 ) -> anyhow::Result<()> {
+    let mut seen = looks_for_stamps.then(Seen::new).transpose()?;
     let mut io = Backend::new(kind, Config::default())?;
     for url in urls {
         let socket = handshake::play(farm, &url).with_context(|| format!("cannot play {url}"))?;
@@ -32,7 +33,6 @@ pub(crate) fn run(
         drain(&mut io, None)?;
     }
     println!("ready");
-    let mut seen = looks_for_stamps.then(Latency::new);
     let mut pacing = Pacing::new(latency);
     let mut report_at = report::now();
     loop {
@@ -45,7 +45,7 @@ pub(crate) fn run(
                 "received_bytes": done.received_bytes, "turns": done.turns, "wake_ups": done.sleeps,
                 "system_calls": done.enters, "completions": done.completions,
                 "out_of_buffers": done.out_of_buffers, "rearms": done.rearms,
-                "latency": seen.as_ref().and_then(Latency::percentiles),
+                "latency": seen.as_ref().and_then(Seen::percentiles),
             }))?;
         }
         io.wait(Some(report_at.since(report::now())), pacing.hold(now, false))?;
@@ -54,14 +54,12 @@ pub(crate) fn run(
 
 /// Takes what was received, and gives the buffers back. Stamps stand behind the padding of a unit, so who looks for one reads all
 /// that came; one that lies across two buffers is not seen.
-fn drain(io: &mut Backend, mut seen: Option<&mut Latency>) -> anyhow::Result<()> {
+fn drain(io: &mut Backend, mut seen: Option<&mut Seen>) -> anyhow::Result<()> {
     while let Some(completion) = io.next_completion() {
         match completion {
             Completion::Received(_, bytes) => {
-                if let Some(seen) = seen.as_deref_mut()
-                    && let Some(sent) = vms_stamp::sent_at(&bytes)
-                {
-                    seen.record(report::now().0.saturating_sub(sent));
+                if let Some(seen) = seen.as_deref_mut() {
+                    seen.look(&bytes);
                 }
             }
             Completion::Closed(_, reason) => bail!("a camera ended: {reason}"),

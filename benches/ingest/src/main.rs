@@ -6,7 +6,7 @@
 //!  wake      receives nothing: what it costs on this machine to sleep, and to wake a thread on another core
 //! ```
 //! The first two play `/cam0` … `/camN-1` over interleaved TCP, say "ready", and then tell once a second, as a line of JSON, what
-//! they have done since they began.
+//! they have done since they began. With `--stamps` also the latency of what they saw, since SIGUSR1 if that was sent.
 
 mod discard;
 mod handshake;
@@ -17,6 +17,7 @@ mod latency;
 mod pacing;
 mod peer;
 mod report;
+mod seen;
 mod wake;
 
 use std::net::SocketAddr;
@@ -47,6 +48,9 @@ enum Command {
     Retina {
         #[command(flatten)]
         cameras: Cameras,
+        /// Tell how long after their sending units came. It costs a look at each byte.
+        #[arg(long)]
+        stamps: bool,
     },
     /// The machine.
     Wake {
@@ -88,7 +92,7 @@ fn main() -> anyhow::Result<()> {
             let latency = Duration::from_micros(latency_us);
             discard::run(cameras.farm, cameras.urls(), kind, latency, stamps)
         }
-        Command::Retina { cameras } => peer::run(cameras.urls()),
+        Command::Retina { cameras, stamps } => peer::run(cameras.urls(), stamps),
         Command::Wake { own, other } => wake::run(own, other),
     }
 }

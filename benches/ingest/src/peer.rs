@@ -14,25 +14,27 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 use url::Url;
 
-use crate::latency::Latency;
 use crate::report;
+use crate::seen::Seen;
 
 /// What was assembled.
 #[derive(Debug)]
 struct Done {
     units: Cell<u64>,
     bytes: Cell<u64>,
-    latency: RefCell<Latency>,
+    /// `None` when nobody looks.
+    seen: Option<RefCell<Seen>>,
 }
 
 /// Receives until it is killed or a camera ends.
-pub(crate) fn run(urls: Vec<String>) -> anyhow::Result<()> {
+pub(crate) fn run(urls: Vec<String>, looks_for_stamps: bool) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    LocalSet::new().block_on(&runtime, receive(urls))
+    let seen = looks_for_stamps.then(Seen::new).transpose()?.map(RefCell::new);
+    let done = Done { units: Cell::new(0), bytes: Cell::new(0), seen };
+    LocalSet::new().block_on(&runtime, receive(urls, done))
 }
 
-async fn receive(urls: Vec<String>) -> anyhow::Result<()> {
-    let done = Done { units: Cell::new(0), bytes: Cell::new(0), latency: RefCell::new(Latency::new()) };
+async fn receive(urls: Vec<String>, done: Done) -> anyhow::Result<()> {
     let done = Rc::new(done);
     for url in urls {
         let camera = play(&url).await.with_context(|| format!("cannot play {url}"))?;
@@ -46,11 +48,10 @@ async fn receive(urls: Vec<String>) -> anyhow::Result<()> {
         });
     }
     println!("ready");
-    done.latency.replace(Latency::new());
     let mut every = tokio::time::interval(report::INTERVAL);
     loop {
         every.tick().await;
-        let latency = done.latency.borrow().percentiles();
+        let latency = done.seen.as_ref().and_then(|seen| seen.borrow().percentiles());
         report::print(&json!({ "units": done.units.get(), "bytes": done.bytes.get(), "latency": latency }))?;
     }
 }
@@ -67,8 +68,8 @@ async fn read(mut camera: Demuxed, done: &Done) -> anyhow::Result<()> {
         if let CodecItem::VideoFrame(frame) = item? {
             done.units.set(done.units.get() + 1);
             done.bytes.set(done.bytes.get() + frame.data().len() as u64);
-            if let Some(sent) = vms_stamp::sent_at(frame.data()) {
-                done.latency.borrow_mut().record(report::now().0.saturating_sub(sent));
+            if let Some(seen) = &done.seen {
+                seen.borrow_mut().look(frame.data());
             }
         }
     }
