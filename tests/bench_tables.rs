@@ -1,8 +1,6 @@
 //! Promise: what `./tools/bench ingest` says follows from what was measured; what was not measured as it should be is called
 //! void, and nothing rests on it. `benches/test_ingest.py` shows it on made-up measurements.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use std::path::Path;
 use std::process::Command;
 
