@@ -2,12 +2,22 @@
 
 use super::*;
 use crate::ingest::{CameraConfig, Policy};
-use crate::io::{self, BackendKind, Config};
-use crate::limits::{LINGER_MAX, STREAM_BYTES_PER_TURN};
+use crate::io::{self, BackendKind, Config, on_both};
+use crate::limits::{CAMERA_BURST_LEN, LINGER_MAX, STREAM_BYTES_PER_TURN};
 use crate::publish::{Join, Session};
 use crate::rtsp::CameraUrl;
 use ringbuf::traits::{Consumer, Split};
 use ringbuf::{HeapCons, HeapRb};
+
+on_both![
+    a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_something_is_between,
+    what_the_camera_is_told_on_the_way_out_goes_along,
+    what_a_connection_has_brought_is_not_lost_when_the_camera_is_told_something_after_its_end,
+    a_connection_that_comes_back_receives_no_more_than_before,
+    completions_of_an_earlier_connection_are_nothing_to_it,
+    a_flood_gets_its_share_of_a_turn_and_the_rest_waits,
+    a_camera_without_measure_is_read_again_in_its_time_also_behind_a_move,
+];
 
 #[test]
 fn a_panic_restarts_the_stream_and_nothing_else() {
@@ -83,9 +93,10 @@ fn a_stream_that_waits_goes_at_once_and_one_that_has_to_end_on_its_way_stays() {
     assert!(world.stayed() && !stream.is_ready_to_depart());
 }
 
-#[test]
-fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_something_is_between() {
-    let (mut world, mut stream) = started();
+fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_something_is_between(
+    kind: BackendKind,
+) {
+    let (mut world, mut stream) = started_on(kind);
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     stream.connection = Some(world.io.adopt(ours.into()).unwrap());
     stream.depart(&mut world.around());
@@ -97,7 +108,7 @@ fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_someth
     assert!(world.stayed() && stream.connection().is_some(), "it receives here again");
     stream.depart(&mut world.around());
     world.pump(&mut stream);
-    let (mut there, _) = started();
+    let (mut there, _) = started_on(kind);
     let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
     stream.settle(handover, &mut there.around());
     let token = stream.connection().unwrap();
@@ -108,51 +119,46 @@ fn a_connection_goes_along_behind_what_it_has_brought_and_comes_back_when_someth
     assert_eq!(&hello, b"hello");
 }
 
-#[test]
-fn what_the_camera_is_told_on_the_way_out_goes_along() {
-    for kind in [BackendKind::Uring, BackendKind::Epoll] {
-        let (mut world, mut stream, mut camera) = connected(kind);
-        stream.depart(&mut world.around());
-        stream.on_connected(stream.connection().unwrap(), &mut world.around());
-        assert!(stream.connection().is_some(), "nothing was refused");
-        world.pump(&mut stream);
-        assert!(stream.is_ready_to_depart());
-        let (mut there, _) = started_on(kind);
-        let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
-        stream.settle(handover, &mut there.around());
-        there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
-        camera.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut request = [0; 8];
-        std::io::Read::read_exact(&mut camera, &mut request).unwrap();
-        assert_eq!(&request, b"OPTIONS ");
-    }
+fn what_the_camera_is_told_on_the_way_out_goes_along(kind: BackendKind) {
+    let (mut world, mut stream, mut camera) = connected(kind);
+    stream.depart(&mut world.around());
+    stream.on_connected(stream.connection().unwrap(), &mut world.around());
+    assert!(stream.connection().is_some(), "nothing was refused");
+    world.pump(&mut stream);
+    assert!(stream.is_ready_to_depart());
+    let (mut there, _) = started_on(kind);
+    let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
+    stream.settle(handover, &mut there.around());
+    there.io.wait(Some(Duration::ZERO), Duration::ZERO).unwrap();
+    camera.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut request = [0; 8];
+    std::io::Read::read_exact(&mut camera, &mut request).unwrap();
+    assert_eq!(&request, b"OPTIONS ");
 }
 
-#[test]
-fn what_a_connection_has_brought_is_not_lost_when_the_camera_is_told_something_after_its_end() {
-    for kind in [BackendKind::Uring, BackendKind::Epoll] {
-        let (mut world, mut stream, mut camera) = connected(kind);
-        let token = stream.connection().unwrap();
-        std::io::Write::write_all(&mut camera, b"some bytes").unwrap();
-        drop(camera);
-        // It has had its share of this turn, so what comes waits for the next.
-        stream.inbox.use_up_share(1);
-        while !stream.inbox.has_end() {
-            world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
-            world.deliver(&mut stream, token, 1);
-        }
-        assert_eq!(world.io.send(token, b"x"), Err(SendError::NotOpen));
-        stream.on_connected(token, &mut world.around());
-        assert!(stream.inbox.is_waiting(), "the request was not sent, and that is all");
-        stream.go_on(&mut Surroundings { turn: 2, ..world.around() });
-        assert!(stream.connection().is_none() && !stream.inbox.is_waiting());
-        assert_ne!(world.reason(), Reason::None);
+fn what_a_connection_has_brought_is_not_lost_when_the_camera_is_told_something_after_its_end(
+    kind: BackendKind,
+) {
+    let (mut world, mut stream, mut camera) = connected(kind);
+    let token = stream.connection().unwrap();
+    std::io::Write::write_all(&mut camera, b"some bytes").unwrap();
+    drop(camera);
+    // It has had its share of this turn, so what comes waits for the next.
+    stream.inbox.use_up_share(1);
+    while !stream.inbox.has_end() {
+        world.io.wait(Some(Duration::from_secs(10)), Duration::ZERO).unwrap();
+        world.deliver(&mut stream, token, 1);
     }
+    assert_eq!(world.io.send(token, b"x"), Err(SendError::NotOpen));
+    stream.on_connected(token, &mut world.around());
+    assert!(stream.inbox.is_waiting(), "the request was not sent, and that is all");
+    stream.go_on(&mut Surroundings { turn: 2, ..world.around() });
+    assert!(stream.connection().is_none() && !stream.inbox.is_waiting());
+    assert_ne!(world.reason(), Reason::None);
 }
 
-#[test]
-fn a_connection_that_comes_back_receives_no_more_than_before() {
-    let (mut world, mut stream) = started();
+fn a_connection_that_comes_back_receives_no_more_than_before(kind: BackendKind) {
+    let (mut world, mut stream) = started_on(kind);
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let token = world.io.adopt(ours.into()).unwrap();
     stream.connection = Some(token);
@@ -170,9 +176,8 @@ fn a_connection_that_comes_back_receives_no_more_than_before() {
     assert!(world.io.next_completion().is_none(), "nothing is received while so much waits");
 }
 
-#[test]
-fn completions_of_an_earlier_connection_are_nothing_to_it() {
-    let (mut world, mut stream) = started();
+fn completions_of_an_earlier_connection_are_nothing_to_it(kind: BackendKind) {
+    let (mut world, mut stream) = started_on(kind);
     let before = stream.connection().unwrap();
     stream.start(&mut world.around());
     let after = stream.connection().unwrap();
@@ -182,9 +187,8 @@ fn completions_of_an_earlier_connection_are_nothing_to_it() {
     assert_eq!(stream.connection(), Some(after));
 }
 
-#[test]
-fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
-    let (mut world, mut stream) = started();
+fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits(kind: BackendKind) {
+    let (mut world, mut stream) = started_on(kind);
     let total = 3 * STREAM_BYTES_PER_TURN;
     let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     let token = world.io.adopt(ours.into()).unwrap();
@@ -212,6 +216,42 @@ fn a_flood_gets_its_share_of_a_turn_and_the_rest_waits() {
     flood.join().unwrap().unwrap();
     assert!(pauses >= 2, "{pauses} pauses");
     assert_eq!(done, total);
+}
+
+fn a_camera_without_measure_is_read_again_in_its_time_also_behind_a_move(kind: BackendKind) {
+    let (mut world, mut stream) = started_on(kind);
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    stream.connection = Some(world.io.adopt(ours.into()).unwrap());
+    // Until nobody reads any more.
+    let flood =
+        std::thread::spawn(move || while std::io::Write::write_all(&mut theirs, &[0; 64 * 1024]).is_ok() {});
+    let config = Config::default();
+    let pool = u64::from(config.buffers) * config.buffer_len as u64;
+
+    let burst = world.until_held(&mut stream);
+    let least = CAMERA_BURST_LEN as u64;
+    assert!((least..=least + pool).contains(&burst), "{burst} bytes; the pool has {pool}");
+    for _ in 0..3 {
+        assert_ne!(world.until_held_again(&mut stream), 0);
+    }
+
+    // Held back it goes, owes the same where it arrives, and is held back there by the first that comes.
+    stream.depart(&mut world.around());
+    world.pump(&mut stream);
+    assert!(stream.is_ready_to_depart());
+    let (mut there, _) = started_on(kind);
+    there.now = world.now;
+    let (mut stream, handover, _) = Stream::arrived(stream.into_moving(None));
+    stream.settle(handover, &mut there.around());
+    let first = there.until_held(&mut stream);
+    assert!((1..=pool).contains(&first), "{first} bytes; the pool has {pool}");
+    for _ in 0..3 {
+        assert_ne!(there.until_held_again(&mut stream), 0);
+    }
+    assert!(there.now.mono.since(Mono(1)) < Duration::from_secs(5), "its connection was waited for");
+    stream.disconnect(&mut there.around());
+    drop(there);
+    flood.join().unwrap();
 }
 
 #[test]
@@ -252,11 +292,12 @@ struct World {
     events: EventSender,
     queue: HeapCons<Event>,
     now: Now,
+    turn: u64,
 }
 
 impl World {
     fn around(&mut self) -> Surroundings<'_> {
-        Surroundings { io: &mut self.io, events: &mut self.events, now: self.now, turn: 1 }
+        Surroundings { io: &mut self.io, events: &mut self.events, now: self.now, turn: self.turn }
     }
 
     fn deliver(&mut self, stream: &mut Stream, to: Token, turn: u64) {
@@ -277,6 +318,43 @@ impl World {
                 | io::Completion::Woken => {}
             }
         }
+    }
+
+    /// Turns until the stream is held back and nothing comes any more. How many bytes came.
+    fn until_held(&mut self, stream: &mut Stream) -> u64 {
+        let token = stream.connection().unwrap();
+        let begin = self.io.counters().received_bytes;
+        let mut silent = 0;
+        loop {
+            let is_held = stream.camera.is_throttled() && stream.inbox.is_paused();
+            if is_held && silent == 2 {
+                return self.io.counters().received_bytes - begin;
+            }
+            assert!(silent < 5, "nothing comes, and {} is not held back", stream.id);
+            self.turn += 1;
+            let timeout = match (stream.inbox.is_waiting(), is_held) {
+                (true, _) => Duration::ZERO,
+                (false, true) => Duration::from_millis(20),
+                (false, false) => Duration::from_secs(2),
+            };
+            let before = self.io.counters().received_bytes;
+            if stream.inbox.is_waiting() {
+                let around = &mut Surroundings { turn: self.turn, ..self.around() };
+                stream.go_on(around);
+            }
+            self.io.wait(Some(timeout), Duration::ZERO).unwrap();
+            self.deliver(stream, token, self.turn);
+            let is_silent = self.io.counters().received_bytes == before && !stream.inbox.is_waiting();
+            silent = if is_silent { silent + 1 } else { 0 };
+        }
+    }
+
+    /// The same, after the time that it is held back for.
+    fn until_held_again(&mut self, stream: &mut Stream) -> u64 {
+        self.now.mono = stream.poll_timeout().unwrap();
+        stream.handle_timeout(&mut self.around());
+        assert!(!stream.camera.is_throttled());
+        self.until_held(stream)
     }
 
     /// Waits for the kernel until the stream's connection is in hand.
@@ -340,7 +418,7 @@ fn started_on(kind: BackendKind) -> (World, Stream) {
     let (producer, queue) = HeapRb::new(16).split();
     let events = EventSender::new(producer, io::wake_pair().unwrap().0);
     let io = Backend::new(kind, Config { sockets_max: 4, ..Config::default() }).unwrap();
-    let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() } };
+    let mut world = World { io, events, queue, now: Now { mono: Mono(1), ..Now::default() }, turn: 1 };
     let (url, credentials) = CameraUrl::parse("rtsp://127.0.0.1:9/x").unwrap();
     let new = NewStream {
         uid: StreamUid(1),
