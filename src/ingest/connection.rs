@@ -279,9 +279,11 @@ impl Connection {
                     self.framer.set_source(receiver.source());
                 }
             }
+            // A frame in one piece, by the way of those in several: what is usual stays by itself.
             Event::Found { channel, payload } => {
                 if let MediaState::Described(receiver) = &mut self.media {
-                    receiver.frame(now, channel, &payload, stats, sink);
+                    receiver.frame_begin(channel, payload.len(), stats);
+                    receiver.frame_bytes(now, &payload, stats, sink);
                     self.framer.set_source(receiver.source());
                 }
             }

@@ -196,6 +196,12 @@ impl Framer {
                 return Ok(self.begin_frame(*channel, len));
             }
         }
+        self.step_lead(input)
+    }
+
+    /// Out of line, as all is that is not the usual case: what stands beside the usual case makes it slower.
+    #[inline(never)]
+    fn step_lead<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
         if !self.lead.take_from(input) {
             return Ok(Step::NeedInput);
         }
@@ -221,6 +227,7 @@ impl Framer {
         is_flowing && self.lead.bytes().get(1).is_some_and(|channel| !self.expected.knows(*channel))
     }
 
+    #[inline(never)]
     fn step_search<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, FramerError> {
         let is_behind_stranger = self.stranger.as_ref().is_some_and(Stranger::ends_here);
         if self.lead.is_empty() && !is_behind_stranger {
@@ -312,6 +319,7 @@ impl Framer {
         self.told_skip().map_or_else(|| self.begin(verdict), Step::Event)
     }
 
+    #[inline(never)]
     fn step_found_both<'a>(&mut self, verdict: Verdict) -> Step<'a> {
         if let Some(skipped) = self.told_skip() {
             return Step::Event(skipped);
