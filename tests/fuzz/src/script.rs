@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vms_pure::codec::Codec;
 use vms_pure::ingest::{ConnectFailure, PeerClose};
-use vms_pure::limits::{RTSP_RESYNC_LEN_MAX, RTSP_RESYNC_SOURCE_LEN_MAX, UNIT_LEN_MAX};
+use vms_pure::limits::{RTSP_RESYNC_LEN_MAX, UNIT_LEN_MAX};
 use vms_pure::time::UnixNanos;
 
 use crate::dialogue::Asked;
@@ -214,10 +214,7 @@ impl Peer {
             self.floods_left = 0;
         }
         Ok(match input.int_in_range(0..=4)? {
-            0 => vec![
-                b'x';
-                if is_last { RTSP_RESYNC_LEN_MAX + 1000 } else { RTSP_RESYNC_SOURCE_LEN_MAX + 1000 }
-            ],
+            0 => vec![b'x'; if is_last { RTSP_RESYNC_LEN_MAX + 1000 } else { RTSP_RESYNC_LEN_MAX / 4 }],
             1 => [&b"RTSP/1.0 200 OK\r\nX: "[..], &[b'x'; 70_000]].concat(),
             2 => [&b"RTSP/1.0 200 OK\r\n"[..], &b"X: y\r\n".repeat(300)].concat(),
             3 => message("RTSP/1.0 200 OK", "", &"v=0\r\n".repeat(if is_last { 40_000 } else { 400 })),

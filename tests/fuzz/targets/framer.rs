@@ -13,8 +13,7 @@ use vms_pure::rtsp::{Event, Framer, FramerError};
 
 /// One of those frames that are to be found again.
 static GOOD: LazyLock<Vec<u8>> = LazyLock::new(|| good(6000));
-/// After so many of them the next is found: more than the limits allow to be swallowed as a body, a head and a frame, and what
-/// another source than the one before is not believed for.
+/// After so many of them the next is found: more than the limits allow to be swallowed as a body, a head and a frame.
 const GOODS_MAX: usize = 100;
 /// The source of all packets that are good.
 const SOURCE: u32 = 3;
@@ -146,6 +145,7 @@ fn take(items: &mut Vec<Item>, left: &mut Option<usize>, event: Event<'_>) {
             items.push(Item::Message(format!("{} {request:?}", request.uri)));
         }
         Event::Frame { channel, payload } => items.push(Item::Frame(channel, payload.to_vec())),
+        Event::Found { channel, payload } => items.push(Item::Frame(channel, payload)),
         Event::DataStart { channel, len } => {
             *left = Some(len.into());
             items.push(Item::Frame(channel, Vec::new()));
