@@ -265,6 +265,8 @@ impl Connection {
         match event {
             Event::Response(response) => {
                 self.speaks = Speaks::Rtsp;
+                // What came before it is no sign of what is asked for behind it.
+                self.note_units(now, stats);
                 self.session.on_response(&response, now.mono);
                 self.on_session_events(now, sink);
             }

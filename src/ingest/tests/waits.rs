@@ -14,6 +14,31 @@ fn a_unit_that_came_before_plays_answer_is_as_old_as_it_is() {
 }
 
 #[test]
+fn a_unit_that_came_before_play_was_sent_is_no_answer_to_it_in_whatever_portions_it_came() {
+    for is_together in [true, false] {
+        let mut world = World::new("rtsp://10.1.1.1/live");
+        world.start();
+        world.connect();
+        world.reply(200, "");
+        let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t0\r\n";
+        world.receive(format!("RTSP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes());
+        let unit =
+            [&[b'$', 0, 0, 14, 0x80, 0x80 | 96, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9][..], &[0x65, 0x88]].concat();
+        let answer = b"RTSP/1.0 200 X\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nSession: 1\r\n\r\n";
+        if is_together {
+            world.receive(&[&unit, &answer[..]].concat());
+        } else {
+            world.receive(&unit);
+            world.receive(answer);
+        }
+        assert_eq!(world.camera.stats().units, 1);
+        assert!(world.sent().contains("PLAY "));
+        world.pass(Duration::from_secs(5));
+        world.expect_failure(State::Backoff, Reason::ReplyTimeout, "PLAY");
+    }
+}
+
+#[test]
 fn each_refusal_has_its_state_its_words_and_its_wait() {
     for (status, state, reason, advice, wait_s) in [
         (401, State::AuthFailed, Reason::AuthRefused, "none are set", 300),
