@@ -298,6 +298,12 @@ impl Machine {
                 }
                 Output::Connect(address) => {
                     assert!(!is_to_wait, "{:?} is not over", self.told);
+                    if let Link::Resolving { attempt } = self.link {
+                        assert!(is_start, "only a new start does not wait for the answer");
+                        // It comes late, and means nothing.
+                        self.camera.on_resolved(self.now, attempt, Ok(Vec::new()));
+                        self.link = Link::Down;
+                    }
                     assert_eq!(self.link, Link::Down, "one connection at a time");
                     self.link = Link::Opening(address);
                     let home = format!("connecting to {}:", self.home);

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use md5::Md5;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256, Sha512_256};
-use vms_fuzz::knows_the_password;
+use vms_fuzz::{knows_the_password, memory};
 use vms_pure::rtsp::{AuthError, Authenticator, Credentials, Event, Framer, Headers};
 
 const LOGINS: [Option<(&str, &str)>; 5] = [
@@ -24,7 +24,7 @@ const URIS: [&str; 2] = ["rtsp://10.1.1.1:8554/live?a=1&b=\"2\"", "rtsp://cam/x"
 /// Requests that may be made for one that is carried out, beside the logins that are refused: one without, four with stale nonces.
 const OTHERS_MAX: u32 = 5;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     let Some((&[login, uri], text)) = data.split_first_chunk() else { return };
     if knows_the_password(data) {
         return;

@@ -33,7 +33,7 @@ const HELD_MAX: usize = 4 * 1024 * 1024 + 2 * UNIT_LEN_MAX;
 /// Deadlines until a silent camera is tried again: reports and a keepalive, the stall and its end, the wait.
 const SILENT_STEPS_MAX: u32 = 16;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     if knows_the_password(data) {
         return;
     }

@@ -20,7 +20,7 @@ const SOURCE: u32 = 3;
 /// One message: its head as it came, as text that may have grown threefold, and as lines; its body.
 const HELD_MAX: usize = 1024 * 1024;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     let Some((&[choices, seed0, seed1, at0, at1, len, times0, times1], stream)) = data.split_first_chunk()
     else {
         return;

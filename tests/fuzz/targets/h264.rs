@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vms_fuzz::units;
+use vms_fuzz::{memory, units};
 use vms_pure::codec::Codec;
 
-fuzz_target!(|data: &[u8]| units::run(Codec::H264, data));
+fuzz_target!(init: memory::limit(), |data: &[u8]| units::run(Codec::H264, data));

@@ -23,7 +23,7 @@ const ORIGIN: &str = "rtsp://10.1.1.1:8554";
 /// A head, a body, their text, and what a session keeps of them.
 const HELD_MAX: usize = 1024 * 1024;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     let Some((&[url, seed0, seed1], text)) = data.split_first_chunk() else { return };
     if knows_the_password(data) {
         return;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vms_fuzz::{Result, Unstructured, number, packets};
+use vms_fuzz::{Result, Unstructured, memory, number, packets};
 use vms_pure::rtp::rtcp::{self, Feedback, Packet, SenderReport, WriteError};
 use vms_pure::rtp::{ClockSource, ReceptionReport, WallClock};
 use vms_pure::time::{Mono, Now, UnixNanos};
@@ -14,7 +14,7 @@ const NTP_TO_UNIX_S: u64 = 2_208_988_800;
 /// 2026-01-01T00:00:00Z.
 const START_NS: i64 = 1_767_225_600_000_000_000;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     let now = Now { mono: Mono(1 << 40), wall: UnixNanos(START_NS) };
     let mut camera = Camera { now, timestamp: 0, clock: WallClock::new(), reported: None };
     // Ends with the input.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
 use vms_fuzz::cuts::Cuts;
-use vms_fuzz::{Result, Unstructured, packets};
+use vms_fuzz::{Result, Unstructured, memory, packets};
 use vms_pure::limits::RTP_PACKET_LEN_MAX;
 use vms_pure::rtp::{
     Arrival, Header, MediaClock, MediaTime, PacketError, PacketEvent, PacketParser, Sequence, is_rtcp,
@@ -13,7 +13,7 @@ use vms_pure::rtp::{
 };
 use vms_pure::time::Mono;
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     // Ends with the input.
     let _ = Source::default().run(&mut Unstructured::new(data));
 });

@@ -11,7 +11,7 @@ use vms_pure::rtsp::control::ControlUris;
 use vms_pure::rtsp::sdp::{self, NoVideo};
 use vms_pure::rtsp::{CameraUrl, Media, MediaKind, SdpError, SessionDescription};
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(init: memory::limit(), |data: &[u8]| {
     let base_len = data.iter().position(|&byte| byte == 0xff);
     let (base, body) = base_len.map_or((None, data), |at| (Some(&data[..at]), &data[at + 1..]));
     let held = memory::held();
