@@ -4,6 +4,8 @@
 //! over), and Annex B streams where a single NAL unit belongs, whole or in fragments. Absent: the interleaved mode of H.264 (STAP-B,
 //! MTAP, FU-B) and PACI, which no camera is known to send; they are dropped as unusable NAL units.
 
+use memchr::memmem;
+
 use super::assembler::{Assembler, header_of};
 use super::nal::{NalKind, PayloadKind};
 use super::{AccessUnitSink, Codec, PacketInfo, Stats, annex_b};
@@ -44,7 +46,7 @@ pub struct Depacketizer {
     last_fragments: LastFragments,
     /// A payload, or the payloads of fragments, in Annex B form; allocated when a camera sends the first.
     byte_stream: Vec<u8>,
-    /// The fragmented NAL unit goes to `byte_stream` until it ends.
+    /// The fragmented NAL unit goes to `byte_stream` until it ends, or is seen to be no Annex B stream.
     gathering: bool,
     /// The camera (V380) has sent several NAL units as one, so each is looked through. It costs a copy.
     sends_annex_b: bool,
@@ -404,7 +406,21 @@ impl Depacketizer {
             (self.fragmenting, self.gathering) = (false, false);
             self.note_last_fragment();
             self.split_byte_stream(sink);
+        } else if !self.sends_annex_b && self.byte_stream.len() > SET_LEN_PLAUSIBLE {
+            self.look_at_gathered(sink);
         }
+    }
+
+    /// A parameter set that a picture follows would have ended by now: without a start code it is one NAL unit, a long SEI message
+    /// mostly, whose other fragments are not gathered.
+    fn look_at_gathered(&mut self, sink: &mut impl AccessUnitSink) {
+        if has_start_code(&self.byte_stream) {
+            return;
+        }
+        self.gathering = false;
+        let stream = std::mem::take(&mut self.byte_stream);
+        self.nal_so_far(&stream, sink);
+        self.byte_stream = stream;
     }
 
     /// What was gathered will not end.
@@ -434,7 +450,7 @@ impl Depacketizer {
         let begins = !stream.starts_with(&[0, 0]) || stream.windows(3).take(2).any(is_start_code);
         if !begins {
             self.units.drop_nal();
-        } else if stream.windows(3).any(is_start_code) {
+        } else if has_start_code(&stream) {
             let mut nals = 0;
             for nal in annex_b::nal_units(&stream) {
                 self.whole_nal(nal, sink);
@@ -448,14 +464,20 @@ impl Depacketizer {
     }
 
     fn whole_nal(&mut self, nal: &[u8], sink: &mut impl AccessUnitSink) {
-        let Some((_, body)) = nal.split_at_checked(self.codec.header_len()) else {
+        if nal.len() < self.codec.header_len() {
             return self.units.drop_nal();
-        };
-        self.units.nal_begin(header_of(nal), sink);
+        }
+        self.nal_so_far(nal, sink);
+        self.units.nal_end();
+    }
+
+    /// `start` has the header.
+    fn nal_so_far(&mut self, start: &[u8], sink: &mut impl AccessUnitSink) {
+        self.units.nal_begin(header_of(start), sink);
+        let body = start.get(self.codec.header_len()..).unwrap_or_default();
         if !body.is_empty() {
             self.units.nal_bytes(body, sink);
         }
-        self.units.nal_end();
     }
 
     const fn don_len(&self) -> usize {
@@ -495,8 +517,14 @@ impl Depacketizer {
 }
 
 fn is_start_code(bytes: &[u8]) -> bool {
-    bytes == [0, 0, 1]
+    bytes == START_CODE
 }
+
+fn has_start_code(bytes: &[u8]) -> bool {
+    memmem::find(bytes, &START_CODE).is_some()
+}
+
+const START_CODE: [u8; 3] = [0, 0, 1];
 
 /// Bytes of a payload that may well be one parameter set.
 const SET_LEN_PLAUSIBLE: usize = 256;

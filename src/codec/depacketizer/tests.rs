@@ -280,6 +280,24 @@ fn row74_a_unit_in_the_fragments_of_one_nal_unit_is_taken_apart() {
 }
 
 #[test]
+fn a_long_sei_message_is_gathered_no_longer_than_its_first_fragment() {
+    let fragments = [[5; 300]; 3];
+    let whole = [SEI, fragments.as_flattened()].concat();
+    for cut in 0..12 {
+        let mut camera = Camera::h264();
+        camera.cuts = vec![cut];
+        camera.send(0, false, &[&[0x1c, 0x80 | SEI[0] & 0x1f], &SEI[1..], &fragments[0]].concat());
+        assert!(!camera.depacketizer.gathering);
+        camera.send(0, false, &[&[0x1c, SEI[0] & 0x1f], &fragments[1][..]].concat());
+        camera.send(0, false, &[&[0x1c, 0x40 | SEI[0] & 0x1f], &fragments[2][..]].concat());
+        camera.send(0, true, IDR);
+        assert_eq!(camera.sink.nals(), [[&whole, IDR]], "cut at {cut}");
+        assert_eq!(camera.damaged(), [false]);
+        assert!(camera.depacketizer.byte_stream.len() <= SEI.len() + 300);
+    }
+}
+
+#[test]
 fn row74_what_is_gathered_and_does_not_end_is_dropped() {
     let start = [&[0x7c, 0x87], &SPS[1..]].concat();
     for next in [stap(&[SPS, PPS, IDR]), start.clone(), [&[0x7c, 0x05], &IDR[1..]].concat()] {
@@ -296,7 +314,7 @@ fn row74_what_is_gathered_and_does_not_end_is_dropped() {
         );
     }
     let mut camera = Camera::h264();
-    camera.send(0, false, &start);
+    camera.send(0, false, &[&start[..], &[0, 0, 0, 1], PPS].concat());
     for _ in 0..=UNIT_LEN_MAX / 60_000 {
         camera.send(0, false, &[&[0x7c, 0x07], &[7; 60_000][..]].concat());
         assert!(camera.depacketizer.byte_stream.capacity() <= UNIT_LEN_MAX);
