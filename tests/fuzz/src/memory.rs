@@ -1,6 +1,7 @@
 //! What is on the heap.
 
 use std::alloc::System;
+use std::panic;
 
 use cap::Cap;
 
@@ -16,7 +17,12 @@ pub fn held() -> usize {
 /// and all that was told.
 const HELD_MAX: usize = 32 << 20;
 
-/// From now on an allocation fails, which is a finding, when more would be held.
+/// From now on an allocation fails, which is a finding, when more would be held. What a finding has to say may take more.
 pub fn limit() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |finding| {
+        let _ = ALLOCATOR.set_limit(usize::MAX);
+        tell(finding);
+    }));
     ALLOCATOR.set_limit(held() + HELD_MAX).expect("less is held");
 }

@@ -30,8 +30,9 @@ static SHOWS: LazyLock<bool> = LazyLock::new(|| std::env::var_os("VMS_FUZZ_SHOW"
 /// form.
 const HELD_MAX: usize = 4 * 1024 * 1024 + 2 * UNIT_LEN_MAX;
 
-/// Deadlines until a silent camera is tried again: reports and a keepalive, the stall and its end, the wait.
-const SILENT_STEPS_MAX: u32 = 16;
+/// Deadlines until a silent camera is tried again: a keepalive each second, its reply's time-out, reports, the stall and its end, the
+/// wait.
+const SILENT_STEPS_MAX: u32 = 40;
 
 fuzz_target!(init: memory::limit(), |data: &[u8]| {
     if knows_the_password(data) {
