@@ -50,7 +50,9 @@ impl Counts {
         }
         for (case, phases) in &before.0 {
             let gone = phases.keys().filter(|phase| self.of(case, phase).is_none());
-            worse.extend(gone.map(|phase| format!("{case}, {phase}: not counted, though the baseline has it")));
+            worse.extend(
+                gone.map(|phase| format!("{case}, {phase}: not counted, though the baseline has it")),
+            );
         }
         worse
     }
@@ -99,6 +101,10 @@ mod tests {
         assert_eq!(counts(1030.0).worse_than(&counts(1000.0)).len(), 1);
         assert!(counts(500.0).worse_than(&counts(1000.0)).is_empty());
         assert_eq!(counts(500.0).worse_than(&Counts::default()).len(), 1, "a phase without a baseline");
-        assert_eq!(Counts::default().worse_than(&counts(500.0)).len(), 1, "a phase that is no longer counted");
+        assert_eq!(
+            Counts::default().worse_than(&counts(500.0)).len(),
+            1,
+            "a phase that is no longer counted"
+        );
     }
 }

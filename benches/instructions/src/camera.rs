@@ -20,6 +20,10 @@ use vms_media::time::{Mono, Now, UnixNanos};
 
 /// What the sender's packets hold of a NAL unit.
 const FRAGMENT_LEN: usize = 1400;
+/// Bytes of the slice behind an SEI message.
+const SLICE_LEN: usize = 1000;
+const NAL_IDR: u8 = 5;
+const NAL_SEI: u8 = 6;
 const FRAME_HEADER_LEN: usize = 4;
 const RTP_HEADER_LEN: usize = 12;
 const EPOCH: u64 = 1;
@@ -175,10 +179,17 @@ impl Camera {
 }
 
 impl Received {
-    /// A unit with one slice of `unit_len` bytes, of which one receive brings `piece_len` at most.
-    pub(crate) fn new(unit_len: usize, piece_len: usize) -> Self {
-        let template = frames_of_unit(unit_len);
-        Self { bytes: template.clone(), template, packets: unit_len.div_ceil(FRAGMENT_LEN), piece_len }
+    /// A unit with one slice of `unit_len` bytes, of which one receive brings `piece_len` at most. `behind_sei`: nearly all of it is an
+    /// SEI message, as `vms-camsim` pads its units.
+    pub(crate) fn new(unit_len: usize, piece_len: usize, behind_sei: bool) -> Self {
+        let (template, packets) = if behind_sei {
+            let sei = fragments(NAL_SEI, unit_len - SLICE_LEN, false);
+            let slice = frame(true, &[&[0x60 | NAL_IDR], &[0xa5; SLICE_LEN - 1][..]].concat());
+            ([sei, slice].concat(), (unit_len - SLICE_LEN).div_ceil(FRAGMENT_LEN) + 1)
+        } else {
+            (fragments(NAL_IDR, unit_len, true), unit_len.div_ceil(FRAGMENT_LEN))
+        };
+        Self { bytes: template.clone(), template, packets, piece_len }
     }
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
@@ -199,21 +210,27 @@ impl Received {
     }
 }
 
-/// The interleaved frames of a key unit: one NAL unit in fragments (RFC 6184 §5.8).
-fn frames_of_unit(unit_len: usize) -> Vec<u8> {
+/// A NAL unit in fragments (RFC 6184 §5.8).
+fn fragments(nal_type: u8, nal_len: usize, ends_unit: bool) -> Vec<u8> {
+    let content = vec![0xa5; nal_len];
+    let count = content.chunks(FRAGMENT_LEN).count();
     let mut frames = Vec::new();
-    let payload = vec![0xa5; unit_len];
-    let count = payload.chunks(FRAGMENT_LEN).count();
-    for (index, piece) in payload.chunks(FRAGMENT_LEN).enumerate() {
+    for (index, piece) in content.chunks(FRAGMENT_LEN).enumerate() {
         let (is_first, is_last) = (index == 0, index + 1 == count);
-        let len = u16::try_from(RTP_HEADER_LEN + 2 + piece.len()).unwrap_or(u16::MAX);
-        frames.extend([b'$', 0]);
-        frames.extend(len.to_be_bytes());
-        frames.extend([0x80, u8::from(is_last) << 7 | 96, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9]);
-        frames.extend([0x7c, u8::from(is_first) << 7 | u8::from(is_last) << 6 | 0x05]);
-        frames.extend(piece);
+        let header = [0x7c, u8::from(is_first) << 7 | u8::from(is_last) << 6 | nal_type];
+        frames.extend(frame(ends_unit && is_last, &[&header, piece].concat()));
     }
     frames
+}
+
+/// An interleaved packet.
+fn frame(marker: bool, payload: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(RTP_HEADER_LEN + payload.len()).unwrap_or(u16::MAX);
+    let mut frame = vec![b'$', 0];
+    frame.extend(len.to_be_bytes());
+    frame.extend([0x80, u8::from(marker) << 7 | 96, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9]);
+    frame.extend(payload);
+    frame
 }
 
 /// A sink that takes no copy.

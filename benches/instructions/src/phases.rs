@@ -55,8 +55,9 @@ pub(crate) const TABLES: [(&[Phase], &[Case]); 2] = [
     (
         &CAMERA,
         &[
-            Case::camera("a camera's 20 KB, received at once", 32 * 1024),
-            Case::camera("a camera's 20 KB, received in pieces of 1448 B", 1448),
+            Case::camera("a camera's 20 KB, received at once", 32 * 1024, false),
+            Case::camera("a camera's 20 KB, received in pieces of 1448 B", 1448, false),
+            Case::camera("a camera's 20 KB, nearly all an SEI message", 32 * 1024, true),
         ],
     ),
 ];
@@ -79,6 +80,7 @@ enum Work {
     },
     Camera {
         piece_len: usize,
+        behind_sei: bool,
     },
 }
 
@@ -87,8 +89,8 @@ impl Case {
         Self { name, work: Work::Ring { readers, streams, bytes } }
     }
 
-    const fn camera(name: &'static str, piece_len: usize) -> Self {
-        Self { name, work: Work::Camera { piece_len } }
+    const fn camera(name: &'static str, piece_len: usize, behind_sei: bool) -> Self {
+        Self { name, work: Work::Camera { piece_len, behind_sei } }
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -99,7 +101,7 @@ impl Case {
     pub(crate) fn work(self) -> Result<()> {
         match self.work {
             Work::Ring { readers, streams, bytes } => pass_on(readers, streams, bytes),
-            Work::Camera { piece_len } => play(piece_len),
+            Work::Camera { piece_len, behind_sei } => play(piece_len, behind_sei),
         }
     }
 }
@@ -136,9 +138,9 @@ fn pass_on(readers: usize, streams: usize, bytes: usize) -> Result<()> {
 }
 
 /// Receives and publishes.
-fn play(piece_len: usize) -> Result<()> {
+fn play(piece_len: usize, behind_sei: bool) -> Result<()> {
     let mut camera = Camera::new()?;
-    let mut received = Received::new(UNIT_LEN, piece_len);
+    let mut received = Received::new(UNIT_LEN, piece_len, behind_sei);
     for _ in 0..CAMERA_UNITS {
         camera.send(&mut received);
         camera.frame(&received)?;

@@ -24,7 +24,7 @@ pub(crate) fn table() -> Result<String> {
     let mut cameras = (0..CAMERAS).map(|_| Camera::new()).collect::<Result<Vec<_>>>()?;
     let mut text = format!("| {CAMERAS} cameras, 20 KB a unit | receive, µs | feed, µs |\n|---|---|---|\n");
     for (name, piece_len) in [("received at once", 32 * 1024), ("received in pieces of 1448 B", 1448)] {
-        let mut received = Received::new(UNIT_LEN, piece_len);
+        let mut received = Received::new(UNIT_LEN, piece_len, false);
         (0..WARM_UP_ROUNDS).try_for_each(|_| round(&mut cameras, &mut received, None, |_, _| {}))?;
         for (when, nap) in [("back to back", None), ("after a sleep", Some(NAP))] {
             let (mut receive, mut feed) = (Vec::new(), Vec::new());
