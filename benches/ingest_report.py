@@ -51,10 +51,14 @@ def load_tables(load: dict) -> str:
               "|---|---|---|---|---|---|---|---|---|---|---|"]
     lines += [row(facts(name, found)) for name, found in windows.items()]
     wakes = {what: spread(each(load["wakes"], what), 1) for what in ("sleep_us", "wake_us")}
+    twice = [wake["twice"] for wake in load["wakes"] if wake.get("twice")]
+    hops = (" Woken from the readers' core, a thread on the receiver's that woke another on the readers' had it run "
+            + " / ".join(spread(each(twice, f"{what}_us"), 0) for what in ("p50", "p99", "p999")) + " µs later (p50 / p99 / p99.9)."
+            if twice else "")
     again = [f"{name} did not come up at once in some round (tries: {', '.join(map(str, each(measured(found), 'tries')))}).\n"
              for name, found in windows.items() if any(window["tries"] > 1 for window in measured(found))]
     return "\n".join([*lines, "", f"Other programs had {spread(others, 2)} cores of this machine meanwhile. To sleep and be woken by a timer "
-                      f"cost a thread {wakes['sleep_us']} µs, to wake a thread on the readers' core {wakes['wake_us']} µs.", "", *again])
+                      f"cost a thread {wakes['sleep_us']} µs, to wake a thread on the readers' core {wakes['wake_us']} µs.{hops}", "", *again])
 
 
 def title(name: str, found: list, says_why: bool = False) -> str:

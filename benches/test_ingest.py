@@ -157,7 +157,8 @@ class Files(unittest.TestCase):
     def test_machine_placement_commit_date_and_rounds_are_told(self):
         text = ingest_report.document(a_run())
         for fact in ("| machine | Some processor, 2 cores, Debian, Linux 6.1 |", "| commit | 0123abc-dirty |", "| date | 2026-01-02 03:04 UTC |",
-                     "| rounds | 3 of 10 s, taking turns |", "cameras on core 1, readers on core 1; all go before", "| left out: X | not there |"):
+                     "| rounds | 3 of 10 s, taking turns |", "cameras on core 1, readers on core 1; all go before", "| left out: X | not there |",
+                     " / 200 (200–200) / "):
             self.assertIn(fact, text)
 
     def test_what_cannot_be_is_refused_before_anything_is_measured(self):
@@ -236,7 +237,7 @@ def a_run() -> dict:
              Receiver("ours", "epoll", readers=1), Receiver("ours", "epoll", readers=0), Receiver("discard", "uring"),
              Receiver("discard", "epoll"), Receiver("retina"))
     loads = [{"name": f"{cameras} × 4 Mbit/s, unit writes", "cameras": cameras, "mbit": 4, "write": "unit",
-              "wakes": [{"sleep_us": 10.0, "wake_us": 5.0}] * 3,
+              "wakes": [{"sleep_us": 10.0, "wake_us": 5.0, "twice": {"p50_us": 60.0, "p99_us": 200.0, "p999_us": 900.0}}] * 3,
               "receivers": {one.name: {"kind": one.kind, "io": one.io, "readers": one.readers} for one in kinds},
               "windows": {one.name: [a_window(one, cameras) for _ in range(3)] for one in kinds}} for cameras in (64, 200)]
     return {"format": ingest.FORMAT, "command": "./tools/bench ingest", "commit": "0123abc-dirty", "began": "2026-01-02 03:04",

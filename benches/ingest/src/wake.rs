@@ -3,7 +3,7 @@
 //! A thread that sleeps on one core is woken from another, a thousand times a second, as a reader is by a shard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -11,6 +11,7 @@ use rustix::thread::{CpuSet, futex, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::latency::Latency;
 use crate::report;
 
 const WAKES: u32 = 2000;
@@ -19,7 +20,7 @@ const PERIOD: Duration = Duration::from_millis(1);
 const END: u32 = u32::MAX;
 
 /// Prints what waking a thread on core `other` costs a thread on core `own`, and what it costs to sleep and be woken by a timer,
-/// in microseconds of processor time: means.
+/// in microseconds of processor time: means; and how long two wake-ups in a row take: `twice`, percentiles.
 pub(crate) fn run(own: usize, other: usize) -> anyhow::Result<()> {
     pin(own)?;
     let word = Arc::new(AtomicU32::new(0));
@@ -37,8 +38,53 @@ pub(crate) fn run(own: usize, other: usize) -> anyhow::Result<()> {
     let woken = sleeper.join().ok().context("the sleeper's thread failed")??;
     ensure!(woken >= WAKES / 2, "it slept {woken} times only");
     let without = cycles(|| {});
-    report::print(&json!({ "wake_us": with_wakes - without, "sleep_us": without }))?;
+    let twice = pass_on(own, other)?.percentiles();
+    report::print(&json!({ "wake_us": with_wakes - without, "sleep_us": without, "twice": twice }))?;
     Ok(())
+}
+
+/// How long a word takes from a thread on core `other` by one on core `own` to a third one, on `other` again, when all sleep: the
+/// way of a unit from the simulator by the shard to a reader, without anything to do on it.
+fn pass_on(own: usize, other: usize) -> anyhow::Result<Latency> {
+    let words: [Arc<AtomicU32>; 2] = Default::default();
+    let sent = Arc::new(AtomicU64::new(0));
+    let shard = std::thread::spawn({
+        let [word, next] = words.clone();
+        move || {
+            serve(&word, own, || {
+                next.fetch_add(1, Ordering::Release);
+                let _ = futex::wake(&next, futex::Flags::empty(), 1);
+            })
+        }
+    });
+    let reader = std::thread::spawn({
+        let ([_, word], sent) = (words.clone(), Arc::clone(&sent));
+        move || {
+            let mut latency = Latency::new();
+            serve(&word, other, || {
+                latency.record(report::now().0.saturating_sub(sent.swap(0, Ordering::Relaxed)));
+            })
+            .map(|_| latency)
+        }
+    });
+    pin(other)?;
+    let [first, second] = &words;
+    cycles(|| {
+        // The one before is still on its way.
+        if sent.load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        sent.store(report::now().0, Ordering::Relaxed);
+        first.fetch_add(1, Ordering::Release);
+        let _ = futex::wake(first, futex::Flags::empty(), 1);
+    });
+    // Those that wake one another end in that order.
+    first.store(END, Ordering::Release);
+    futex::wake(first, futex::Flags::empty(), 1)?;
+    shard.join().ok().context("a thread failed")??;
+    second.store(END, Ordering::Release);
+    futex::wake(second, futex::Flags::empty(), 1)?;
+    reader.join().ok().context("a thread failed")?
 }
 
 /// Processor time of a sleep of [`PERIOD`] and of `act` after it, in microseconds.
@@ -54,16 +100,25 @@ fn cycles(act: impl Fn()) -> f64 {
 
 /// Sleeps until the word is [`END`]; returns how often it was woken.
 fn sleep(word: &AtomicU32, core: usize) -> anyhow::Result<u32> {
+    serve(word, core, || {})
+}
+
+/// Does `act` each time the word has changed, until it is [`END`]; returns how often.
+fn serve(word: &AtomicU32, core: usize, mut act: impl FnMut()) -> anyhow::Result<u32> {
     pin(core)?;
-    let mut woken = 0;
+    let (mut seen, mut woken) = (0, 0);
     loop {
-        let seen = word.load(Ordering::Acquire);
-        if seen == END {
-            return Ok(woken);
-        }
         // Every outcome means the same: look again.
         let _ = futex::wait(word, futex::Flags::empty(), seen, None);
-        woken += 1;
+        let now = word.load(Ordering::Acquire);
+        if now == END {
+            return Ok(woken);
+        }
+        if now != seen {
+            seen = now;
+            woken += 1;
+            act();
+        }
     }
 }
 
