@@ -1,5 +1,23 @@
 //! NAL units out of Annex B byte streams: for cameras that send them where single NAL units belong.
 
+use memchr::memmem;
+
+/// Whether a start code stands anywhere in `bytes`.
+pub(super) fn has_start_code(bytes: &[u8]) -> bool {
+    find_start_code(bytes).is_some()
+}
+
+/// Whether `stream` begins with a start code, of three bytes or four.
+pub(super) fn begins_with_start_code(stream: &[u8]) -> bool {
+    stream.strip_prefix(&[0]).unwrap_or(stream).starts_with(&START_CODE) || stream.starts_with(&START_CODE)
+}
+
+fn find_start_code(bytes: &[u8]) -> Option<usize> {
+    memmem::find(bytes, &START_CODE)
+}
+
+const START_CODE: [u8; 3] = [0, 0, 1];
+
 /// The NAL units of `stream`: what stands between start codes, without leading or trailing zeros. A stream
 /// without start codes is one NAL unit. Empty ones are left out.
 pub(super) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -7,7 +25,7 @@ pub(super) fn nal_units(stream: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         loop {
             let stream = rest?;
-            let (unit, after) = match stream.windows(3).position(|window| window == [0, 0, 1]) {
+            let (unit, after) = match find_start_code(stream) {
                 Some(at) => stream.split_at_checked(at).map(|(unit, after)| (unit, after.get(3..)))?,
                 None => (stream, None),
             };

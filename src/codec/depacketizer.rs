@@ -4,8 +4,6 @@
 //! over), and Annex B streams where a single NAL unit belongs, whole or in fragments. Absent: the interleaved mode of H.264 (STAP-B,
 //! MTAP, FU-B) and PACI, which no camera is known to send; they are dropped as unusable NAL units.
 
-use memchr::memmem;
-
 use super::assembler::{Assembler, header_of};
 use super::nal::{NalKind, PayloadKind};
 use super::{AccessUnitSink, Codec, PacketInfo, Stats, annex_b};
@@ -414,7 +412,7 @@ impl Depacketizer {
     /// A parameter set that a picture follows would have ended by now: without a start code it is one NAL unit, a long SEI message
     /// mostly, whose other fragments are not gathered.
     fn look_at_gathered(&mut self, sink: &mut impl AccessUnitSink) {
-        if has_start_code(&self.byte_stream) {
+        if annex_b::has_start_code(&self.byte_stream) {
             return;
         }
         self.gathering = false;
@@ -447,10 +445,10 @@ impl Depacketizer {
 
     fn split_byte_stream(&mut self, sink: &mut impl AccessUnitSink) {
         let stream = std::mem::take(&mut self.byte_stream);
-        let begins = !stream.starts_with(&[0, 0]) || stream.windows(3).take(2).any(is_start_code);
+        let begins = !stream.starts_with(&[0, 0]) || annex_b::begins_with_start_code(&stream);
         if !begins {
             self.units.drop_nal();
-        } else if has_start_code(&stream) {
+        } else if annex_b::has_start_code(&stream) {
             let mut nals = 0;
             for nal in annex_b::nal_units(&stream) {
                 self.whole_nal(nal, sink);
@@ -515,16 +513,6 @@ impl Depacketizer {
         taken
     }
 }
-
-fn is_start_code(bytes: &[u8]) -> bool {
-    bytes == START_CODE
-}
-
-fn has_start_code(bytes: &[u8]) -> bool {
-    memmem::find(bytes, &START_CODE).is_some()
-}
-
-const START_CODE: [u8; 3] = [0, 0, 1];
 
 /// Bytes of a payload that may well be one parameter set.
 const SET_LEN_PLAUSIBLE: usize = 256;

@@ -465,12 +465,16 @@ impl World {
     }
 
     fn ask_to_play(&mut self) {
+        self.ask_to_set_up();
+        self.reply(200, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n");
+        assert!(self.sent().contains("PLAY "), "{}", self.log);
+    }
+
+    fn ask_to_set_up(&mut self) {
         self.connect();
         self.reply(200, "");
         let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t0\r\n";
         self.receive(format!("RTSP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes());
-        self.reply(200, "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n");
-        assert!(self.sent().contains("PLAY "), "{}", self.log);
     }
 
     fn reply(&mut self, status: u16, headers: &str) {

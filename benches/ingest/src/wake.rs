@@ -29,12 +29,9 @@ pub(crate) fn run(own: usize, other: usize) -> anyhow::Result<()> {
         move || sleep(&word, other)
     });
     let with_wakes = cycles(|| {
-        word.fetch_add(1, Ordering::Release);
-        // There is one waiter at most; that there is none yet happens once, at the start.
-        let _ = futex::wake(&word, futex::Flags::empty(), 1);
+        change(&word);
     });
-    word.store(END, Ordering::Release);
-    futex::wake(&word, futex::Flags::empty(), 1)?;
+    end(&word)?;
     let woken = sleeper.join().ok().context("the sleeper's thread failed")??;
     ensure!(woken >= WAKES / 2, "it slept {woken} times only");
     let without = cycles(|| {});
@@ -52,8 +49,7 @@ fn pass_on(own: usize, other: usize) -> anyhow::Result<Latency> {
         let [word, next] = words.clone();
         move || {
             serve(&word, own, || {
-                next.fetch_add(1, Ordering::Release);
-                let _ = futex::wake(&next, futex::Flags::empty(), 1);
+                change(&next);
             })
         }
     });
@@ -75,15 +71,12 @@ fn pass_on(own: usize, other: usize) -> anyhow::Result<Latency> {
             return;
         }
         sent.store(report::now().0, Ordering::Relaxed);
-        first.fetch_add(1, Ordering::Release);
-        let _ = futex::wake(first, futex::Flags::empty(), 1);
+        change(first);
     });
     // Those that wake one another end in that order.
-    first.store(END, Ordering::Release);
-    futex::wake(first, futex::Flags::empty(), 1)?;
+    end(first)?;
     shard.join().ok().context("a thread failed")??;
-    second.store(END, Ordering::Release);
-    futex::wake(second, futex::Flags::empty(), 1)?;
+    end(second)?;
     reader.join().ok().context("a thread failed")?
 }
 
@@ -96,6 +89,17 @@ fn cycles(act: impl Fn()) -> f64 {
         act();
     }
     (cpu() - before).as_secs_f64() * 1e6 / f64::from(WAKES)
+}
+
+fn change(word: &AtomicU32) {
+    word.fetch_add(1, Ordering::Release);
+    // There is one waiter at most; that there is none happens when it has not slept yet.
+    let _ = futex::wake(word, futex::Flags::empty(), 1);
+}
+
+fn end(word: &AtomicU32) -> anyhow::Result<()> {
+    word.store(END, Ordering::Release);
+    futex::wake(word, futex::Flags::empty(), 1).map(drop).context("cannot wake")
 }
 
 /// Sleeps until the word is [`END`]; returns how often it was woken.

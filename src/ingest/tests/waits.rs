@@ -18,10 +18,7 @@ fn a_unit_that_came_before_play_was_sent_is_no_answer_to_it_in_whatever_portions
     for is_together in [true, false] {
         let mut world = World::new("rtsp://10.1.1.1/live");
         world.start();
-        world.connect();
-        world.reply(200, "");
-        let sdp = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:t0\r\n";
-        world.receive(format!("RTSP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{sdp}", sdp.len()).as_bytes());
+        world.ask_to_set_up();
         let unit =
             [&[b'$', 0, 0, 14, 0x80, 0x80 | 96, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9][..], &[0x65, 0x88]].concat();
         let answer = b"RTSP/1.0 200 X\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\nSession: 1\r\n\r\n";
