@@ -1,4 +1,4 @@
-//! Promise: where io_uring is forbidden, streams flow through epoll and the operator is told; who insists on io_uring is
+//! Promise: io_uring is used where it can be had; where it is forbidden, streams flow through epoll and the operator is told; who insists on io_uring is
 //! told what to do about it.
 
 mod support;
@@ -28,6 +28,15 @@ fn a_machine_without_io_uring_is_served_by_epoll() {
     for (id, summary) in &summaries {
         assert_flawless(id, summary);
     }
+    assert!(daemon.terminate().success());
+}
+
+#[test]
+fn io_uring_is_what_is_used_where_it_can_be_had() {
+    let lab = Lab::new("io-auto");
+    let mut daemon = lab.daemon(&["--io", "auto"]);
+    let info = lab.ctl_json(&["info"]);
+    assert!(info["io_backend"] == "uring" && info["io_backend_reason"] == "", "{info}");
     assert!(daemon.terminate().success());
 }
 
