@@ -25,7 +25,7 @@ impl fmt::Debug for Credentials {
 
 impl fmt::Debug for StreamSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, credentials, transport: _, retry, timeouts, labels, access } = self;
+        let Self { url, credentials, transport: _, retry, timeouts, labels, record, access } = self;
         f.debug_struct("StreamSpec")
             .field("url", &Redacted(url))
             .field("credentials", credentials)
@@ -33,6 +33,7 @@ impl fmt::Debug for StreamSpec {
             .field("retry", retry)
             .field("timeouts", timeouts)
             .field("labels", labels)
+            .field("record", record)
             .field("access", access)
             .finish()
     }

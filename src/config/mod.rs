@@ -25,7 +25,7 @@ pub use document::FileError;
 use file::Settings;
 use given::Given;
 pub use given::{By, Place, Placed};
-pub use streams::{StreamTable, Transport};
+pub use streams::{Record, StreamTable, Transport};
 
 use crate::ingest::Policy;
 use crate::limits::{CONNECTS_AT_ONCE_DEFAULT, SHARDS_MAX};

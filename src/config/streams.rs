@@ -39,6 +39,8 @@ pub struct StreamTable {
     pub gids: Option<Placed<Vec<u32>>>,
     /// What of `[camera]` is another for it.
     pub patience: PolicyChanges,
+    /// Whether it is recorded.
+    pub record: Option<Placed<Record>>,
 }
 
 /// The URL may hold a password.
@@ -57,6 +59,15 @@ pub enum Transport {
     Tcp,
     /// Beside it.
     Udp,
+}
+
+/// When a stream is recorded, by a recorder that follows the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Record {
+    /// Never.
+    Off,
+    /// Always.
+    Continuous,
 }
 
 /// All that the file names.
@@ -85,6 +96,7 @@ fn stream(id: StreamId, place: Place, mut table: Table<'_>) -> Result<StreamTabl
     let labels = table.strings_by_key("labels")?;
     let uids = table.numbers("uids")?;
     let gids = table.numbers("gids")?;
+    let record = table.choice("record")?;
     let patience = patience(&mut table)?;
     table.finish()?;
     let Some(url) = url else {
@@ -95,7 +107,7 @@ fn stream(id: StreamId, place: Place, mut table: Table<'_>) -> Result<StreamTabl
         return Err(FileError::Wrong { place: place.clone(), why });
     }
     let password_file = password_file.map(|Placed { value, place }| Placed { value: value.into(), place });
-    Ok(StreamTable { id, place, url, user, password_file, transport, labels, uids, gids, patience })
+    Ok(StreamTable { id, place, url, user, password_file, transport, labels, uids, gids, patience, record })
 }
 
 fn patience(table: &mut Table<'_>) -> Result<PolicyChanges, FileError> {
@@ -140,13 +152,13 @@ mod tests {
     #[test]
     fn all_keys_of_a_stream_are_taken_with_their_places() {
         let text = "[stream.door]\nurl = 'rtsp://h/a'\nuser = 'u'\npassword_file = 'p'\ntransport = 'tcp'\n\
-                    labels = { site = 'north' }\nuids = [7]\ngids = [8, 9]\nconnect_timeout = '2s'\nreply_timeout = '3s'\n\
+                    labels = { site = 'north' }\nrecord = 'continuous'\nuids = [7]\ngids = [8, 9]\nconnect_timeout = '2s'\nreply_timeout = '3s'\n\
                     first_frame_timeout = '4s'\nidle_timeout = '8s'\n\
                     [stream.door.retry]\ninitial = '5s'\nmax = '5s'\nmultiplier = 1\njitter_percent = 0\n\
                     [stream.\"cam.1\"]\nurl = 'rtsp://h/b'\n";
         let streams = of(text).unwrap();
         assert_eq!(streams.iter().map(|stream| stream.id.as_str()).collect::<Vec<_>>(), ["cam.1", "door"]);
-        let StreamTable { url, user, password_file, transport, labels, uids, gids, patience, .. } =
+        let StreamTable { url, user, password_file, transport, labels, uids, gids, patience, record, .. } =
             &streams[1];
         assert_eq!((url.value.as_str(), url.place.line, url.place.column), ("rtsp://h/a", 2, 7));
         assert_eq!(url.place.key, "stream.door.url");
@@ -154,6 +166,7 @@ mod tests {
         assert_eq!(password_file.as_ref().unwrap().value, Path::new("p"));
         assert_eq!(transport.as_ref().unwrap().value, Transport::Tcp);
         assert_eq!(labels.as_ref().unwrap().value["site"], "north");
+        assert_eq!(record.as_ref().unwrap().value, Record::Continuous);
         assert_eq!((&uids.as_ref().unwrap().value, &gids.as_ref().unwrap().value), (&vec![7], &vec![8, 9]));
         let s = |seconds| Some(Duration::from_secs(seconds));
         let expected = PolicyChanges {

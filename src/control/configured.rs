@@ -11,7 +11,7 @@ use vms_proto::v1;
 
 use super::error::ApiError;
 use super::spec::StreamSpec;
-use crate::config::{FileError, Place, Placed, StreamTable, Transport};
+use crate::config::{FileError, Place, Placed, Record, StreamTable, Transport};
 use crate::ids::StreamId;
 use crate::limits::PASSWORD_FILE_LEN_MAX;
 
@@ -72,13 +72,18 @@ impl Owned {
 }
 
 fn check(table: &StreamTable) -> Result<(StreamId, Place, StreamSpec), FileError> {
-    let StreamTable { id, place, url, user, password_file, transport, labels, uids, gids, patience } = table;
+    let StreamTable { id, place, url, user, password_file, transport, labels, uids, gids, patience, record } =
+        table;
     let password = password_file.as_ref().map(password).transpose()?.unwrap_or_default();
     let credentials = user.as_ref().map(|user| v1::Credentials { username: user.value.clone(), password });
     let transport = transport.as_ref().map_or(v1::Transport::Auto, |transport| match transport.value {
         Transport::Auto => v1::Transport::Auto,
         Transport::Tcp => v1::Transport::Tcp,
         Transport::Udp => v1::Transport::Udp,
+    });
+    let record = record.as_ref().map(|record| match record.value {
+        Record::Off => v1::RecordMode::Off,
+        Record::Continuous => v1::RecordMode::Continuous,
     });
     let numbers = |given: &Option<Placed<Vec<u32>>>| {
         given.as_ref().map(|given| given.value.clone()).unwrap_or_default()
@@ -88,6 +93,7 @@ fn check(table: &StreamTable) -> Result<(StreamId, Place, StreamSpec), FileError
         transport: transport.into(),
         labels: labels.as_ref().map(|labels| labels.value.clone()).unwrap_or_default(),
         access: Some(v1::AccessPolicy { uids: numbers(uids), gids: numbers(gids) }),
+        record: record.map(|mode| v1::RecordPolicy { mode: mode.into() }),
         ..v1::StreamSpec::default()
     };
     let request = v1::SetupStreamRequest { id: id.to_string(), url: url.value.clone(), spec: Some(spec) };
@@ -165,6 +171,7 @@ mod tests {
             uids: None,
             gids: None,
             patience: Default::default(),
+            record: None,
         }
     }
 
@@ -191,6 +198,7 @@ mod tests {
             uids: Some((vec![7], place("uids", 7)).into()),
             gids: Some((vec![9], place("gids", 8)).into()),
             patience,
+            record: Some((Record::Continuous, place("record", 9)).into()),
             ..table("rtsp://10.0.0.1/live")
         };
         let configured = Configured::check(&[table]).unwrap();
@@ -204,6 +212,7 @@ mod tests {
                 labels: [("site".to_owned(), "north".to_owned())].into(),
                 access: Some(v1::AccessPolicy { uids: vec![7], gids: vec![9] }),
                 timeouts: Some(v1::Timeouts { idle, ..Default::default() }),
+                record: Some(v1::RecordPolicy { mode: v1::RecordMode::Continuous.into() }),
                 ..Default::default()
             }),
         };

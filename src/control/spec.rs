@@ -34,6 +34,8 @@ pub(crate) struct StreamSpec {
     pub(crate) access: Access,
     /// What of the daemon's patience is another for it.
     pub(crate) patience: PolicyChanges,
+    /// Whether it is recorded, which is others' to do.
+    record: v1::RecordMode,
 }
 
 /// What is to change of a stream's spec. What is `None` stays.
@@ -42,6 +44,7 @@ pub(crate) struct SpecUpdate {
     pub(crate) access: Option<Access>,
     pub(crate) timeouts: Option<TimeoutChanges>,
     pub(crate) retry: Option<WaitChanges>,
+    pub(crate) record: Option<v1::RecordMode>,
 }
 
 impl StreamSpec {
@@ -61,8 +64,9 @@ impl StreamSpec {
             timeouts: patience::check_timeouts(spec.timeouts.unwrap_or_default())?,
             retry: patience::check_retry(spec.retry.unwrap_or_default())?,
         };
+        let record = check_record(spec.record.unwrap_or_default())?;
         let credentials = given.or(in_url);
-        Ok((id, Self { url, credentials, transport, labels: spec.labels, access, patience }))
+        Ok((id, Self { url, credentials, transport, labels: spec.labels, access, patience, record }))
     }
 
     /// The spec as answers show it: without secrets.
@@ -74,6 +78,8 @@ impl StreamSpec {
             retry: patience::show_retry(&self.patience.retry),
             timeouts: patience::show_timeouts(&self.patience.timeouts),
             labels: self.labels.clone(),
+            record: (self.record != v1::RecordMode::Off)
+                .then(|| v1::RecordPolicy { mode: self.record.into() }),
             access: (self.access != Access::default()).then(|| v1::AccessPolicy {
                 uids: self.access.uids.iter().copied().collect(),
                 gids: self.access.gids.iter().copied().collect(),
@@ -93,12 +99,13 @@ impl StreamSpec {
 
     /// Takes `update` over, and tells whether that made a difference.
     pub(crate) fn apply(&mut self, update: SpecUpdate) -> bool {
-        let SpecUpdate { access, timeouts, retry } = update;
-        let before = (self.access.clone(), self.patience);
+        let SpecUpdate { access, timeouts, retry, record } = update;
+        let before = (self.access.clone(), self.patience, self.record);
         access.into_iter().for_each(|access| self.access = access);
         timeouts.into_iter().for_each(|timeouts| self.patience.timeouts = timeouts);
         retry.into_iter().for_each(|retry| self.patience.retry = retry);
-        before != (self.access.clone(), self.patience)
+        record.into_iter().for_each(|record| self.record = record);
+        before != (self.access.clone(), self.patience, self.record)
     }
 
     /// Names of the fields in which `self` and `other` differ.
@@ -109,6 +116,7 @@ impl StreamSpec {
             ("transport", self.transport != other.transport),
             ("labels", self.labels != other.labels),
             ("access", self.access != other.access),
+            ("record", self.record != other.record),
             ("retry", self.patience.retry != other.patience.retry),
             ("timeouts", self.patience.timeouts != other.patience.timeouts),
         ]
@@ -163,6 +171,16 @@ fn check_transport(number: i32) -> Result<v1::Transport, ApiError> {
         Ok(v1::Transport::Tcp) => Ok(v1::Transport::Tcp),
         Ok(v1::Transport::Udp) => Err(ApiError::NotAvailable { what: "transport UDP" }),
         Err(_) => Err(invalid("spec.transport", "the number is none of the enum's")),
+    }
+}
+
+/// UNSPECIFIED means OFF, so that the two are the same spec.
+fn check_record(given: v1::RecordPolicy) -> Result<v1::RecordMode, ApiError> {
+    match v1::RecordMode::try_from(given.mode) {
+        Ok(v1::RecordMode::Unspecified | v1::RecordMode::Off) => Ok(v1::RecordMode::Off),
+        Ok(v1::RecordMode::Continuous) => Ok(v1::RecordMode::Continuous),
+        Ok(v1::RecordMode::OnDemand) => Err(ApiError::NotAvailable { what: "recording on demand" }),
+        Err(_) => Err(invalid("spec.record.mode", "the number is none of the enum's")),
     }
 }
 
@@ -221,10 +239,11 @@ pub(crate) fn check_update(
             "timeouts" => {
                 update.timeouts = Some(patience::check_timeouts(spec.timeouts.unwrap_or_default())?);
             }
+            "record" => update.record = Some(check_record(spec.record.unwrap_or_default())?),
             "retry" => update.retry = Some(patience::check_retry(spec.retry.unwrap_or_default())?),
             other => {
                 let other: String = other.escape_default().take(64).collect();
-                let why = format!("only access, retry and timeouts can be changed, not {other}");
+                let why = format!("only access, record, retry and timeouts can be changed, not {other}");
                 return Err(ApiError::InvalidField { field: "update_mask", why });
             }
         }
