@@ -8,7 +8,7 @@ const SECRET_MESSAGES: [&str; 3] =
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=vms");
-    let files = protox::compile(["vms/media/v1/media.proto"], ["."])?;
+    let files = protox::compile(["vms/media/v1/media.proto", "vms/media/v1/recorder.proto"], ["."])?;
     tonic_prost_build::configure().btree_map(".").skip_debug(SECRET_MESSAGES).compile_fds(files)?;
     Ok(())
 }

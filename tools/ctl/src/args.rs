@@ -6,6 +6,7 @@ use clap::{Args as Arguments, Parser, Subcommand, ValueEnum};
 use vms_proto::v1;
 
 use crate::patience::Patience;
+use crate::recordings::Question;
 
 /// Adds, removes and shows the cameras of a vms-media daemon.
 #[derive(Debug, Parser)]
@@ -36,7 +37,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         access: ReaderList,
     },
-    /// Change how patient the daemon is with a camera. What is not named stays; neither camera nor readers notice.
+    /// Change whether a camera is recorded, or how patient the daemon is with it. What is not named stays; neither camera nor readers
+    /// notice.
     Update(Update),
     /// Carry a camera by another shard. Neither it nor its readers notice.
     Move {
@@ -55,6 +57,8 @@ pub(crate) enum Command {
         /// The stream's name.
         id: String,
     },
+    #[command(flatten)]
+    Recorded(Question),
     /// Show one camera in full.
     Get {
         /// The stream's name.
@@ -91,6 +95,9 @@ pub(crate) struct Setup {
     /// How RTP is carried.
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     pub(crate) transport: Transport,
+    /// Have it recorded, always.
+    #[arg(long)]
+    pub(crate) record: bool,
     /// A note to keep with the stream; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) labels: Vec<(String, String)>,
@@ -116,6 +123,9 @@ pub(crate) struct Update {
     pub(crate) defaults: bool,
     #[command(flatten)]
     pub(crate) patience: Patience,
+    /// When it is recorded.
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) record: Option<Record>,
 }
 
 /// What to look at.
@@ -178,6 +188,25 @@ pub(crate) enum Transport {
     Tcp,
     /// UDP.
     Udp,
+}
+
+/// When a stream is recorded.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Record {
+    /// Never.
+    Off,
+    /// Always.
+    Continuous,
+}
+
+impl From<Record> for v1::RecordPolicy {
+    fn from(record: Record) -> Self {
+        let mode = match record {
+            Record::Off => v1::RecordMode::Off,
+            Record::Continuous => v1::RecordMode::Continuous,
+        };
+        Self { mode: mode.into() }
+    }
 }
 
 impl From<Transport> for v1::Transport {

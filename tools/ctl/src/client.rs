@@ -9,7 +9,7 @@ use vms_proto::v1::media_control_client::MediaControlClient;
 use crate::problem::Problem;
 
 /// How long the daemon may take to accept, and then to begin each answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A page of 1000 streams with all their labels.
 const ANSWER_LEN_MAX: usize = 16 * 1024 * 1024;
@@ -28,11 +28,16 @@ pub(crate) async fn connect(server: Option<String>) -> Result<MediaControlClient
 
 /// Where the daemon listens by default.
 pub(crate) fn default_server() -> Result<String, Problem> {
+    Ok(format!("unix:{}", run_dir("--server")?.join("control.sock").display()))
+}
+
+/// Where sockets are by default; `option` says where they are otherwise.
+pub(crate) fn run_dir(option: &str) -> Result<PathBuf, Problem> {
     let directory = if rustix::process::getuid().is_root() {
         PathBuf::from("/run")
     } else {
         let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        directory.ok_or_else(|| Problem::Usage("XDG_RUNTIME_DIR is not set: give --server".to_owned()))?
+        directory.ok_or_else(|| Problem::Usage(format!("XDG_RUNTIME_DIR is not set: give {option}")))?
     };
-    Ok(format!("unix:{}", directory.join("vms-media/control.sock").display()))
+    Ok(directory.join("vms-media"))
 }

@@ -8,9 +8,9 @@ use tonic::transport::Channel;
 use vms_proto::v1;
 use vms_proto::v1::media_control_client::MediaControlClient;
 
-use crate::args::{Args, Command, Setup, Update};
+use crate::args::{Args, Command, Record, Setup, Update};
 use crate::problem::Problem;
-use crate::{client, doctor, table, view};
+use crate::{client, doctor, recordings, table, view};
 
 /// Bytes read of a password file; longer ones are no password.
 const PASSWORD_FILE_LEN_MAX: u64 = 4096;
@@ -31,6 +31,9 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
     if let Command::Doctor(doctor) = args.command {
         return doctor::run(doctor, args.server, args.json, to).await;
     }
+    if let Command::Recorded(question) = args.command {
+        return recordings::run(question, table::system_now(), args.json, to).await;
+    }
     let mut client = client::connect(args.server).await?;
     let mut output = Output { json: args.json, to };
     match args.command {
@@ -46,8 +49,8 @@ pub(crate) async fn run(args: Args, to: &mut impl Write) -> Result<(), Problem> 
         Command::Stats { id: Some(id) } => stats_of_one(&mut client, id, &mut output).await,
         Command::Watch { from } => watch(&mut client, from, &mut output).await,
         Command::Info => info(&mut client, &mut output).await,
-        // Done above: it needs no daemon.
-        Command::Doctor(_) => Ok(()),
+        // Done above: they need no daemon.
+        Command::Doctor(_) | Command::Recorded(_) => Ok(()),
     }
 }
 
@@ -85,23 +88,32 @@ async fn update<W: Write>(
     change: Update,
     output: &mut Output<'_, W>,
 ) -> Result<(), Problem> {
-    let Update { id, defaults, patience } = change;
-    if patience.is_empty() && !defaults {
-        let words =
-            "say what to change, such as --idle-timeout 12s or --retry-every 5s; --defaults forgets all";
+    let Update { id, defaults, patience, record } = change;
+    if patience.is_empty() && !defaults && record.is_none() {
+        let words = "say what to change, such as --record continuous, --idle-timeout 12s or --retry-every 5s; --defaults forgets all \
+                     of the last two kinds";
         return Err(Problem::Usage(words.to_owned()));
     }
     let before = client.get_stream(v1::GetStreamRequest { id: id.clone() }).await?.into_inner();
     let spec = if defaults { v1::StreamSpec::default() } else { before.spec.unwrap_or_default() };
-    let paths = ["timeouts", "retry"].map(str::to_owned).to_vec();
+    let mut paths = Vec::new();
+    let mut spec = patience.over(spec);
+    if let Some(record) = record {
+        paths.push("record".to_owned());
+        spec.record = Some(record.into());
+    }
+    if defaults || !patience.is_empty() {
+        paths.extend(["timeouts", "retry"].map(str::to_owned));
+    }
     let request = v1::UpdateStreamRequest {
         id,
-        spec: Some(patience.over(spec)),
+        spec: Some(spec),
         update_mask: Some(prost_types::FieldMask { paths }),
         etag: before.etag,
     };
     let stream = view::Stream::from(client.update_stream(request).await?.into_inner());
-    let line = format!("stream {}: {}", stream.stream_id, table::patience(&stream));
+    let recorded = record.map(|_| format!("recorded: {}; ", stream.record)).unwrap_or_default();
+    let line = format!("stream {}: {recorded}{}", stream.stream_id, table::patience(&stream));
     output.value(&stream, &line)
 }
 
@@ -239,7 +251,7 @@ fn json_problem(error: serde_json::Error) -> Problem {
 }
 
 fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
-    let Setup { id, url, transport, labels, access, patience, user, password_file } = setup;
+    let Setup { id, url, transport, record, labels, access, patience, user, password_file } = setup;
     let password = password_file.map(|path| read_password(&path)).transpose()?.unwrap_or_default();
     let credentials = user.map(|username| v1::Credentials { username, password });
     let spec = v1::StreamSpec {
@@ -248,6 +260,7 @@ fn setup_request(setup: Setup) -> Result<v1::SetupStreamRequest, Problem> {
         transport: v1::Transport::from(transport).into(),
         labels: labels.into_iter().collect(),
         access: Some(access.into()),
+        record: record.then(|| Record::Continuous.into()),
         ..v1::StreamSpec::default()
     };
     Ok(v1::SetupStreamRequest { id, url, spec: Some(patience.over(spec)) })

@@ -17,6 +17,7 @@ mod commands;
 mod doctor;
 mod patience;
 mod problem;
+mod recordings;
 mod table;
 mod view;
 

@@ -23,6 +23,17 @@ pub(crate) enum Problem {
         /// Why.
         source: tonic::transport::Error,
     },
+    /// The recorder does not answer.
+    #[error(
+        "cannot reach the recorder at {server}: {}: is vms-record running? Try --recorder",
+        root_cause(source)
+    )]
+    RecorderUnreachable {
+        /// The address.
+        server: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
     /// The daemon said no, or the connection broke in the middle.
     #[error("{}", refusal(.0))]
     Refused(#[from] Box<tonic::Status>),

@@ -81,6 +81,7 @@ pub(crate) fn describe(stream: &Stream) -> String {
         ("URL", stream.url.clone()),
         ("Credentials", if stream.credentials_set { "set" } else { "none" }.to_owned()),
         ("Transport", stream.transport.clone()),
+        ("Record", stream.record.clone()),
         ("Labels", or_dash(labels.join(" "))),
         ("Access", readers(&stream.access)),
         ("Withdrawal", withdrawal(stream)),
@@ -335,10 +336,15 @@ fn age(seconds: i64) -> String {
     }
 }
 
-/// Seconds since 1970.
+/// Now.
 #[expect(clippy::disallowed_methods, reason = "a program's own clock, to show ages to a person")]
+pub(crate) fn system_now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since_1970 = system_now().duration_since(SystemTime::UNIX_EPOCH);
     since_1970.ok().and_then(|span| i64::try_from(span.as_secs()).ok()).unwrap_or(0)
 }
 

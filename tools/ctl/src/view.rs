@@ -45,6 +45,8 @@ pub(crate) struct Stream {
     pub(crate) url: String,
     pub(crate) credentials_set: bool,
     pub(crate) transport: String,
+    /// `off`, `continuous`.
+    pub(crate) record: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) access: Access,
     #[serde(serialize_with = "rfc3339")]
@@ -256,6 +258,8 @@ impl From<v1::Stream> for Stream {
             origin,
             stream_id: stream.stream_id,
             transport: known(spec.transport().as_str_name(), "TRANSPORT_").unwrap_or_default(),
+            record: known(spec.record.unwrap_or_default().mode().as_str_name(), "RECORD_MODE_")
+                .unwrap_or_else(|| "off".to_owned()),
             url: spec.url,
             credentials_set: stream.credentials_set,
             labels: spec.labels,
@@ -435,7 +439,10 @@ fn known(name: &str, prefix: &str) -> Option<String> {
 }
 
 #[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
-fn rfc3339<S: serde::Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: serde::Serializer>(
+    time: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => serializer.collect_str(time),
         None => serializer.serialize_none(),
