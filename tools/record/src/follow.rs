@@ -22,10 +22,14 @@ pub(crate) fn start(server: String, commands: Commands) -> anyhow::Result<()> {
     let mut follow = Follow { commands, recorded: BTreeSet::new() };
     let run = move || {
         runtime.block_on(async {
+            let mut told = None;
             loop {
-                if let Err(error) = follow.watch(&endpoint).await {
-                    eprintln!("vms-record: {server}: {error:#}; trying again");
+                let error = follow.watch(&endpoint).await.err().map(|error| format!("{error:#}"));
+                // Once for each reason, not four times a second. A watch that began well was not told of.
+                if let Some(error) = error.as_ref().filter(|error| told.as_ref() != Some(*error)) {
+                    eprintln!("vms-record: {server}: {error}; trying again");
                 }
+                told = error;
                 tokio::time::sleep(RETRY).await;
             }
         });

@@ -291,7 +291,8 @@ impl Recorder {
         let due = self.streams.values().filter(|stream| stream.key.is_none()).map(|stream| stream.later.at);
         let due = match &self.lost {
             Some(later) => later.at,
-            None => due.min().unwrap_or(self.flush_at),
+            // Nothing is attached before the disk is tried again.
+            None => due.min().map_or(self.flush_at, |due| due.max(self.disk.at)),
         };
         let left = due.min(self.flush_at).saturating_sub(now);
         let (attach, disk) = (self.reader.as_fd(), self.storage.event_fd());
