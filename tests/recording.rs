@@ -114,6 +114,36 @@ fn recordings_are_listed_locked_and_exported() {
     assert!(!PathBuf::from(lab.path("no.mkv")).exists());
 }
 
+#[test]
+fn the_oldest_files_go_when_there_are_too_many_and_locked_ones_stay() {
+    let lab = Lab::new("retention");
+    let _daemon = lab.daemon(&[]);
+    let cameras = lab.cameras(&["--cameras", "1", "--bitrate", "1M"]);
+    assert!(lab.ctl(&["setup", "cam0", &cameras.url("cam0"), "--record"]).status.success());
+    let dir = PathBuf::from(lab.path("recordings"));
+    // A file of two seconds has about 270 kB.
+    let recorder = record(&lab, &dir, &["--keep-bytes", "900k"]);
+    let first = recorder.wait_for_line("a file", SOON, |line| line.contains("\"segment\""));
+    let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+    let (path, start) = (first["path"].as_str().unwrap(), first["start"].as_str().unwrap());
+    let socket = format!("unix:{}", lab.path("record.sock"));
+    let locked =
+        ["lock", "cam0", "--from", start, "--to", first["end"].as_str().unwrap(), "--recorder", &socket];
+    assert_eq!(lab.ctl_json(&locked)["recordings"], 1);
+    let mut deleted = Vec::new();
+    for _ in 0..2 {
+        let line = recorder.wait_for_line("a deleted file", SOON, |line| line.contains("\"deleted\""));
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        deleted.push(line["path"].as_str().unwrap().to_owned());
+    }
+    assert!(deleted.is_sorted() && !deleted.iter().any(|gone| gone == path), "{deleted:?}");
+    assert!(dir.join(path).exists() && deleted.iter().all(|gone| !dir.join(gone).exists()));
+    let list = lab.ctl_json(&["recordings", "--recorder", &socket]);
+    let bytes: u64 =
+        list["recordings"].as_array().unwrap().iter().map(|file| file["bytes"].as_u64().unwrap()).sum();
+    assert!(bytes <= 900_000 && list["recordings"][0]["path"] == path, "{list}");
+}
+
 fn record(lab: &Lab, dir: &Path, arguments: &[&str]) -> Process {
     let mut command = Command::new(program("vms-record"));
     command

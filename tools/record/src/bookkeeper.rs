@@ -1,15 +1,21 @@
-//! The thread that writes the catalogue, so that nobody waits for SQLite who has units to take.
+//! The thread that writes the catalogue and deletes what is beyond the limits, so that nobody waits for that who has units to take.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::catalogue::Catalogue;
 use crate::recording::{Gap, Segment};
 use crate::recover;
+use crate::retention::{self, Kept, Limits, Usage};
 use crate::storage::StorageError;
 use crate::utc;
 
@@ -59,6 +65,17 @@ impl Entry {
     }
 }
 
+/// What else the thread is told.
+#[derive(Debug)]
+pub(crate) struct Housekeeping {
+    /// How much is kept.
+    pub(crate) limits: Limits,
+    /// Bytes of the files that are being written.
+    pub(crate) open_bytes: Arc<AtomicU64>,
+    /// Each entry is a line of JSON on standard output, too, once it is in the catalogue.
+    pub(crate) tells: bool,
+}
+
 /// The thread's other end. Dropping it waits until all is written.
 #[derive(Debug)]
 pub(crate) struct Bookkeeper {
@@ -67,31 +84,15 @@ pub(crate) struct Bookkeeper {
 }
 
 impl Bookkeeper {
-    /// Starts the thread. If `tells`, each entry is a line of JSON on standard output, too, once it is in the catalogue.
+    /// Starts the thread, for the storage at `dir`.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(crate) fn start(catalogue: Catalogue, dir: &Path, tells: bool) -> io::Result<Self> {
-        let dir = dir.to_owned();
-        let (entries, written) = channel();
-        let thread = thread::Builder::new().name("catalogue".to_owned()).spawn(move || {
-            for entry in written {
-                let result = match &entry {
-                    Entry::Segment(segment) => catalogue.add_segment(segment).map_err(StorageError::from),
-                    Entry::Gap(stream, gap) => catalogue.add_gap(stream, gap).map_err(StorageError::from),
-                    Entry::Repair { path, len } => {
-                        recover::recover_file(&dir, path, *len, &catalogue).map(drop)
-                    }
-                };
-                match result {
-                    // Nobody listens: that is no reason to stop.
-                    Ok(()) if tells => drop(writeln!(io::stdout(), "{}", entry.to_json())),
-                    Ok(()) => {}
-                    // The file is there: the next start finds it without a row.
-                    Err(error) => eprintln!("vms-record: not in the catalogue: {error}"),
-                }
-            }
-        })?;
+    pub(crate) fn start(catalogue: Catalogue, dir: &Path, housekeeping: Housekeeping) -> io::Result<Self> {
+        let (entries, to_write) = channel();
+        let mut thread = Thread { catalogue, dir: dir.to_owned(), housekeeping, is_short: false };
+        let run = move || thread.run(&to_write);
+        let thread = thread::Builder::new().name("catalogue".to_owned()).spawn(run)?;
         Ok(Self { entries: Some(entries), thread: Some(thread) })
     }
 
@@ -110,3 +111,87 @@ impl Drop for Bookkeeper {
         }
     }
 }
+
+#[derive(Debug)]
+struct Thread {
+    catalogue: Catalogue,
+    dir: PathBuf,
+    housekeeping: Housekeeping,
+    /// Everything that may go has gone, and it was said.
+    is_short: bool,
+}
+
+impl Thread {
+    fn run(&mut self, entries: &Receiver<Entry>) {
+        loop {
+            match entries.recv_timeout(HOUSEKEEPING_INTERVAL) {
+                Ok(entry) => self.write(&entry),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            // What waits is written together, before the files are looked through.
+            while let Ok(entry) = entries.try_recv() {
+                self.write(&entry);
+            }
+            if let Err(error) = self.delete() {
+                eprintln!("vms-record: nothing can be deleted: {error}");
+            }
+        }
+    }
+
+    fn write(&self, entry: &Entry) {
+        let result = match entry {
+            Entry::Segment(segment) => self.catalogue.add_segment(segment).map_err(StorageError::from),
+            Entry::Gap(stream, gap) => self.catalogue.add_gap(stream, gap).map_err(StorageError::from),
+            Entry::Repair { path, len } => {
+                recover::recover_file(&self.dir, path, *len, &self.catalogue).map(drop)
+            }
+        };
+        match result {
+            Ok(()) => self.tell(&entry.to_json()),
+            // The file is there: the next start finds it without a row.
+            Err(error) => eprintln!("vms-record: not in the catalogue: {error}"),
+        }
+    }
+
+    fn tell(&self, line: &Value) {
+        if self.housekeeping.tells {
+            // Nobody listens: that is no reason to stop.
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+    }
+
+    /// Deletes what is beyond the limits: the file first, so that a row that stays is found by the next start.
+    fn delete(&mut self) -> Result<(), StorageError> {
+        let files = self.catalogue.kept()?;
+        let of_dir = |error: Errno| StorageError::Io { path: self.dir.clone(), error: error.into() };
+        let disk = rustix::fs::statvfs(&self.dir).map_err(of_dir)?;
+        let usage = Usage {
+            open_bytes: self.housekeeping.open_bytes.load(Ordering::Relaxed),
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+        };
+        let kept: Vec<Kept> = files.iter().map(|(kept, _)| *kept).collect();
+        let verdict = retention::decide(&kept, usage, utc::now_ns(), self.housekeeping.limits);
+        for (kept, path) in files.iter().filter(|(kept, _)| verdict.delete.contains(&kept.id)) {
+            match fs::remove_file(self.dir.join(path)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StorageError::Io { path: self.dir.join(path), error });
+                }
+                _ => self.catalogue.remove(kept.id)?,
+            }
+            self.tell(&json!({ "type": "deleted", "path": path, "bytes": kept.bytes }));
+        }
+        if verdict.is_short && !self.is_short {
+            eprintln!(
+                "vms-record: {}: more is taken than --keep-bytes and --reserve allow, and nothing is left to delete: unlock files, or \
+                 make room",
+                self.dir.display()
+            );
+        }
+        self.is_short = verdict.is_short;
+        Ok(())
+    }
+}
+
+/// How often the limits are looked at, at the latest.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);

@@ -18,10 +18,11 @@
 //! | [`recover`] | what a crash has left, put right |
 //! | [`catalogue`] | what is recorded, in SQLite |
 //! | [`export`] | a part of what was recorded as one file |
-//! | `bookkeeper` | the thread that writes it |
+//! | [`retention`] | which files go |
+//! | `bookkeeper` | the thread that writes it, and deletes |
 //! | [`utc`] | times in names |
 //!
-//! Pure, with time and bytes as arguments: `recording`, `cut`, `mkv`, `volume`, `export`.
+//! Pure, with time and bytes as arguments: `recording`, `cut`, `mkv`, `volume`, `export`, `retention`.
 
 mod bookkeeper;
 pub mod catalogue;
@@ -32,6 +33,7 @@ pub mod mkv;
 pub mod recorder;
 pub mod recording;
 pub mod recover;
+pub mod retention;
 pub mod storage;
 pub mod utc;
 pub mod volume;

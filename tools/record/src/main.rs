@@ -32,8 +32,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let (storage, report) = Storage::open(&options.dir, options.how(), options.memory_bytes(), options.json)
-        .with_context(|| format!("cannot record at {}", options.dir.display()))?;
+    let (storage, report) =
+        Storage::open(&options.dir, options.how(), options.memory_bytes(), options.limits(), options.json)
+            .with_context(|| format!("cannot record at {}", options.dir.display()))?;
     for (what, paths) in [
         ("recovered", &report.recovered),
         ("empty, deleted", &report.empty),

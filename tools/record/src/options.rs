@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use vms_record::disk::How;
+use vms_record::retention::Limits;
 
 /// Records streams of a running vms-media into Matroska files.
 #[derive(Debug, Parser)]
@@ -37,6 +38,15 @@ pub(crate) struct Options {
     /// Memory for what waits for the disk, in MiB.
     #[arg(long, default_value_t = 256, value_name = "MIB", value_parser = clap::value_parser!(u16).range(16..))]
     memory: u16,
+    /// Delete files that ended so long ago, such as 30days [default: none for their age]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    keep: Option<Duration>,
+    /// Delete the oldest files when all together, those that are being written too, are larger: 500G, 2T (powers of 1000) [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    keep_bytes: Option<u64>,
+    /// Delete the oldest files when less of the file system is free.
+    #[arg(long, default_value = "0", value_name = "BYTES", value_parser = bytes)]
+    reserve: u64,
     /// How files are written: through io_uring if that can be had, or plainly.
     #[arg(long, default_value = "auto", value_name = "HOW")]
     io: Io,
@@ -56,6 +66,14 @@ enum Io {
 impl Options {
     pub(crate) fn how(&self) -> How {
         How { uring: matches!(self.io, Io::Auto), direct: !self.buffered }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            age_ns: self.keep.map(|keep| i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX)),
+            bytes: self.keep_bytes,
+            reserve: self.reserve,
+        }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -98,6 +116,21 @@ fn run_dir() -> anyhow::Result<PathBuf> {
     let dir = std::env::var_os("XDG_RUNTIME_DIR")
         .context("XDG_RUNTIME_DIR is not set: give --server and --ring-socket")?;
     Ok(PathBuf::from(dir).join("vms-media"))
+}
+
+/// A number, with k, M, G or T behind it for powers of 1000.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 1,
+        "k" | "K" | "kB" => 1000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        _ => return Err("write bytes as 500G: k, M, G and T are powers of 1000".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write bytes as 500G".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "that is more than there can be".to_owned())
 }
 
 fn segment(text: &str) -> Result<Duration, String> {

@@ -5,12 +5,15 @@ use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bookkeeper::{Bookkeeper, Entry};
+use crate::bookkeeper::{Bookkeeper, Entry, Housekeeping};
 use crate::catalogue::{Catalogue, CatalogueError};
 use crate::disk::{Disk, How};
 use crate::recording::{Note, Recording, RingUnit, Segment, Stopped};
 use crate::recover::{self, Report};
+use crate::retention::Limits;
 use crate::volume::{BLOCK_LEN, Blocks, Event, FileId, Volume};
 
 /// Where recordings go.
@@ -27,6 +30,8 @@ pub struct Storage {
     /// Something was flushed since the last sync was asked for.
     wants_sync: bool,
     dir: PathBuf,
+    /// Of the files that are being written; the bookkeeper's to read.
+    open_bytes: Arc<AtomicU64>,
     /// What the disk said last, as long as nothing was written since.
     trouble: Option<String>,
 }
@@ -58,11 +63,18 @@ pub enum StorageError {
 
 impl Storage {
     /// Opens the storage at `dir`, which is made if it is not there, and puts right what a crash has left. `memory` bytes at most wait for
-    /// the disk. If `tells`, what goes into the catalogue is a line of JSON on standard output, too.
+    /// the disk. `limits` say what is deleted. If `tells`, what goes into the catalogue is
+    /// a line of JSON on standard output, too.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub fn open(dir: &Path, how: How, memory: usize, tells: bool) -> Result<(Self, Report), StorageError> {
+    pub fn open(
+        dir: &Path,
+        how: How,
+        memory: usize,
+        limits: Limits,
+        tells: bool,
+    ) -> Result<(Self, Report), StorageError> {
         let of_dir = |error| StorageError::Io { path: dir.to_owned(), error };
         fs::create_dir_all(dir).map_err(of_dir)?;
         let catalogue = Catalogue::open(dir)?;
@@ -71,7 +83,9 @@ impl Storage {
         let count = u16::try_from(memory / BLOCK_LEN).unwrap_or(u16::MAX).max(BLOCKS_MIN);
         let blocks = Blocks::new(count).map_err(of_dir)?;
         let disk = Disk::open(dir, how, &blocks).map_err(of_dir)?;
-        let bookkeeper = Bookkeeper::start(catalogue, dir, tells).map_err(of_dir)?;
+        let open_bytes = Arc::<AtomicU64>::default();
+        let housekeeping = Housekeeping { limits, open_bytes: Arc::clone(&open_bytes), tells };
+        let bookkeeper = Bookkeeper::start(catalogue, dir, housekeeping).map_err(of_dir)?;
         let volume = Volume::new(blocks);
         let storage = Self {
             volume,
@@ -82,6 +96,7 @@ impl Storage {
             notes: Vec::new(),
             wants_sync: false,
             dir: dir.to_owned(),
+            open_bytes,
             trouble: None,
         };
         Ok((storage, report))
@@ -158,6 +173,7 @@ impl Storage {
     /// When its ring is broken.
     pub fn turn(&mut self) -> io::Result<Vec<Outcome>> {
         self.disk.turn(&mut self.volume)?;
+        self.open_bytes.store(self.volume.open_bytes(), Ordering::Relaxed);
         // Everything that was flushed is written: it goes to the disk together. Who ends a file waits for some syncs more.
         if (self.wants_sync || !self.ending.is_empty()) && !self.volume.is_writing() {
             self.wants_sync = false;

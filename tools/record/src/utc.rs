@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Where a stream's file that begins then, with this unit, is put: a directory a stream and day, names that sort by time. After failures the
 /// same unit may begin another file.
 pub fn path(stream: &str, utc_ns: i64, seq: u64, failures: u32) -> PathBuf {
@@ -11,6 +13,12 @@ pub fn path(stream: &str, utc_ns: i64, seq: u64, failures: u32) -> PathBuf {
     let name: String = text.chars().filter(|letter| !matches!(letter, '-' | ':')).collect();
     let again = if failures > 0 { format!("-r{failures}") } else { String::new() };
     [stream, day, &format!("{name}-{seq}{again}.mkv")].iter().collect()
+}
+
+/// Now.
+pub fn now_ns() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }
 
 /// RFC 3339 with milliseconds. What was before 1970 is 1970.

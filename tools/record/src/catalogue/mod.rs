@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::mkv::SeekPoint;
 use crate::recording::{Gap, Segment, Stopped};
+use crate::retention::Kept;
 
 /// The catalogue of a storage.
 #[derive(Debug)]
@@ -212,6 +213,23 @@ impl Catalogue {
             .database
             .prepare_cached("SELECT * FROM segment WHERE stream = ?1 ORDER BY id DESC LIMIT 1")?;
         Ok(statement.query_row([stream], listed).optional()?)
+    }
+
+    /// All files, the oldest first, for who decides which ones go.
+    ///
+    /// # Errors
+    /// [`CatalogueError::Database`].
+    pub fn kept(&self) -> Result<Vec<(Kept, PathBuf)>, CatalogueError> {
+        let mut statement = self.database.prepare_cached(
+            "SELECT id, max(end_utc, start_utc + duration_ns), bytes, locked, path FROM segment ORDER BY start_utc, id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let bytes: i64 = row.get(2)?;
+            let (id, end_utc_ns, locked) = (row.get(0)?, row.get(1)?, row.get(3)?);
+            let kept = Kept { id, end_utc_ns, bytes: bytes.cast_unsigned(), locked };
+            Ok((kept, PathBuf::from(row.get::<_, String>(4)?)))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// Forgets a file.

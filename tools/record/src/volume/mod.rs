@@ -216,6 +216,11 @@ impl Volume {
         }
     }
 
+    /// Bytes of the files that are being written.
+    pub fn open_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.offset).sum()
+    }
+
     /// Whether something was given to the disk that no sync has covered.
     pub fn is_dirty(&self) -> bool {
         self.sync.is_some() || self.files.values().any(|file| file.is_dirty || file.in_flight > 0)
